@@ -1,0 +1,156 @@
+// Package numeric holds the float functions that give the same bits on every
+// platform: natively, under js/wasm and, written once more in SIMD, in the
+// kernels. The functions of package math do not (assembly on some
+// architectures, fused multiply-add on others), so nothing on a frame's way
+// uses those.
+//
+// Every product is converted explicitly, float32(x*y) + z, which forbids the
+// compiler to fuse it (Go specification, "Floating-point operators").
+package numeric
+
+import "math"
+
+// Range reduction of Exp: x = n·ln2 + r, with ln2 in two parts so that n·expHi is exact.
+const (
+	log2e = 1.44269504088896341
+	expHi = 0.693359375
+	expLo = -2.12194440e-4
+
+	// ExpMin and ExpMax bound Exp's argument; beyond them it saturates, so
+	// the result is always a normal, finite, positive number.
+	ExpMin = -87.0
+	ExpMax = 88.0
+)
+
+// ExpPoly are the coefficients of exp(r) ≈ 1 + r + r²·P(r) on |r| ≤ ln2/2,
+// highest power first (Cephes, expf.c). The SIMD kernels use the same.
+var ExpPoly = [6]float32{
+	1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3,
+	4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1,
+}
+
+// Exp returns eˣ with a relative error below 2e-7, for x clamped to
+// [ExpMin, ExpMax]. NaN is not allowed in.
+func Exp(x float32) float32 {
+	x = min(max(x, ExpMin), ExpMax)
+	n := float32(math.RoundToEven(float64(float32(x * log2e))))
+	r := x - float32(n*expHi)
+	r = r - float32(n*expLo)
+	p := ExpPoly[0]
+	for _, c := range ExpPoly[1:] {
+		p = float32(p*r) + c
+	}
+	y := float32(float32(p*r)*r) + r
+	y = y + 1
+	return y * math.Float32frombits(uint32(int32(n)+127)<<23)
+}
+
+// Log returns ln x with a relative error below 2e-7 (absolute near 1) for
+// positive normal x; zero and denormals count as the smallest normal number.
+func Log(x float32) float32 {
+	x = max(x, 0x1p-126)
+	b := math.Float32bits(x)
+	e := int32(b>>23) - 126
+	m := math.Float32frombits(b&0x007fffff | 0x3f000000) // [0.5, 1)
+	if m < 0.70710678118654752 {
+		e--
+		m = m + m
+	}
+	m = m - 1
+	z := float32(m * m)
+	p := logPoly[0]
+	for _, c := range logPoly[1:] {
+		p = float32(p*m) + c
+	}
+	y := float32(float32(p*m) * z)
+	y = y + float32(float32(e)*expLo)
+	y = y - float32(z*0.5)
+	return m + y + float32(float32(e)*expHi)
+}
+
+// logPoly are Cephes' logf coefficients, highest power first.
+var logPoly = [9]float32{
+	7.0376836292e-2, -1.1514610310e-1, 1.1676998740e-1, -1.2420140846e-1, 1.4249322787e-1,
+	-1.6668057665e-1, 2.0000714765e-1, -2.4999993993e-1, 3.3333331174e-1,
+}
+
+// ErfPoly are the coefficients of erf (Abramowitz and Stegun 7.1.26), highest
+// power first, and ErfP is its p. The SIMD kernels use the same.
+var ErfPoly = [5]float32{1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592}
+
+// ErfP is the constant p of Abramowitz and Stegun 7.1.26.
+const ErfP = 0.3275911
+
+// Erf returns the error function with an absolute error below 5e-7.
+func Erf(x float32) float32 {
+	a := math.Float32frombits(math.Float32bits(x) &^ (1 << 31))
+	t := 1 / (float32(ErfP*a) + 1)
+	p := ErfPoly[0]
+	for _, c := range ErfPoly[1:] {
+		p = float32(p*t) + c
+	}
+	y := 1 - float32(float32(p*t)*Exp(-float32(a*a)))
+	return math.Float32frombits(math.Float32bits(y) | math.Float32bits(x)&(1<<31))
+}
+
+// GELU returns x·Φ(x), the exact form: 0.5·x·(1 + erf(x/√2)).
+func GELU(x float32) float32 {
+	h := float32(0.5 * x)
+	return float32(h*Erf(float32(x*0.70710678118654752))) + h
+}
+
+// Tanh returns the hyperbolic tangent with an absolute error below 3e-7.
+func Tanh(x float32) float32 {
+	e := Exp(min(float32(2*x), ExpMax/2))
+	return 1 - 2/(e+1)
+}
+
+// Sigmoid returns 1/(1+e⁻ˣ).
+func Sigmoid(x float32) float32 { return 1 / (1 + Exp(-x)) }
+
+// Dot returns Σ a[k]·b[k], summed in float32 from k = 0 upwards. The slices
+// have equal length.
+func Dot(a, b []float32) float32 {
+	if len(a) != len(b) {
+		panic("numeric: Dot of unequal lengths")
+	}
+	var y float32
+	for k, x := range a {
+		y += float32(x * b[k])
+	}
+	return y
+}
+
+// Normalize scales x to length 1 in place and returns its length before. A
+// zero vector stays zero.
+func Normalize(x []float32) float32 {
+	n := float32(math.Sqrt(float64(Dot(x, x)))) // correctly rounded everywhere
+	if n == 0 {
+		return 0
+	}
+	inv := 1 / n
+	for i := range x {
+		x[i] *= inv
+	}
+	return n
+}
+
+// Softmax writes the softmax of x to dst; dst may be x.
+func Softmax(dst, x []float32) {
+	if len(x) == 0 {
+		return
+	}
+	m := x[0]
+	for _, v := range x[1:] {
+		m = max(m, v)
+	}
+	var sum float32
+	for i, v := range x {
+		e := Exp(v - m)
+		dst[i] = e
+		sum += e
+	}
+	for i := range dst[:len(x)] {
+		dst[i] /= sum
+	}
+}

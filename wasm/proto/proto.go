@@ -1,0 +1,163 @@
+// Package proto is the page ⇄ engine contract. Its twin web/protocol.d.ts is
+// checked against it by TestTwin. Raise Version when a reader of the old shape
+// would be wrong; a new optional field does not count.
+//
+// A message is a JSON object; a Frame request also carries an image beside
+// the fields below (VideoFrame, ImageBitmap or ImageData), transferred.
+package proto
+
+// Version of the protocol.
+const Version = 1
+
+// Kind names a message. A request carries an id; the reply carries it back.
+type Kind string
+
+// Requests, page to engine, and what answers them.
+const (
+	Hello  Kind = "hello"  // both ways, first; unequal versions end the session
+	Load   Kind = "load"   // → progress*, loaded (image stage), loaded (text stage); or error
+	Open   Kind = "open"   // → opened: a session with labels and an adapter
+	Labels Kind = "labels" // → opened: other labels for a session; its adapter starts over
+	Frame  Kind = "frame"  // → result
+	Adapt  Kind = "adapt"  // → done: chooses the session's adapter
+	Reset  Kind = "reset"  // → done: forgets what the adapter has learned
+	Close  Kind = "close"  // → done: ends a session
+)
+
+// Replies, engine to page.
+const (
+	Progress Kind = "progress"
+	Loaded   Kind = "loaded"
+	Opened   Kind = "opened"
+	Result   Kind = "result"
+	Done     Kind = "done"
+	Failed   Kind = "error"
+)
+
+// Request is any message from the page.
+type Request struct {
+	Kind      Kind     `json:"kind"`
+	ID        int      `json:"id"`
+	Version   int      `json:"version,omitempty"`   // hello
+	URL       string   `json:"url,omitempty"`       // load
+	Integrity string   `json:"integrity,omitempty"` // load: hex SHA-256 of the manifest
+	Session   string   `json:"session,omitempty"`   // all but hello and load
+	Labels    []string `json:"labels,omitempty"`    // open, labels
+	Template  string   `json:"template,omitempty"`  // open, labels: "{}" stands for the label; "" means the model's own
+	Adapter   string   `json:"adapter,omitempty"`   // open, adapt: a name of the registry
+	Time      float64  `json:"time,omitempty"`      // frame: milliseconds since the session began
+	Still     bool     `json:"still,omitempty"`     // frame: a single picture; the adapter neither learns nor answers
+}
+
+// Reply is any message from the engine.
+type Reply struct {
+	Kind    Kind   `json:"kind"`
+	ID      int    `json:"id"`
+	Version int    `json:"version,omitempty"` // hello
+	Session string `json:"session,omitempty"`
+
+	*ProgressInfo
+	*ModelInfo
+	*SessionInfo
+	*Answer
+	*Error
+}
+
+// ProgressInfo tells how far loading has come.
+type ProgressInfo struct {
+	Phase       string `json:"phase"` // fetch, verify, warm-up
+	LoadedBytes int64  `json:"loadedBytes"`
+	TotalBytes  int64  `json:"totalBytes"`
+}
+
+// ModelInfo describes the model; it comes with loaded.
+type ModelInfo struct {
+	Stage     string   `json:"stage"` // image: default labels can be answered; text: any label
+	Model     string   `json:"model"`
+	Hash      string   `json:"hash"` // hex SHA-256 of the manifest
+	Simd      string   `json:"simd"`
+	Defaults  []string `json:"defaults"`
+	Templates []string `json:"templates"`
+	Adapters  []string `json:"adapters"`
+	LoadMS    float64  `json:"loadMS"`
+	Memory    Memory   `json:"memory"`
+}
+
+// SessionInfo answers open and labels.
+type SessionInfo struct {
+	Labels  []string `json:"labels"` // as used: trimmed, without doubles
+	Known   []bool   `json:"known"`  // stands in the model's ready table
+	EmbedMS float64  `json:"embedMS"`
+}
+
+// Answer is the result of one frame.
+type Answer struct {
+	ZeroShot Scores  `json:"zeroShot"`
+	Adapted  Scores  `json:"adapted"`
+	Time     float64 `json:"time"` // of the frame, as sent
+	ViewMS   float64 `json:"viewMS"`
+	EncodeMS float64 `json:"encodeMS"`
+	AdaptMS  float64 `json:"adaptMS"`
+	Memory   Memory  `json:"memory"`
+	Report   Report  `json:"report"`
+}
+
+// Scores are best first; None is the probability of "none of these".
+type Scores struct {
+	Scores []Score `json:"scores"`
+	None   float32 `json:"none"`
+}
+
+// Score is one label's probability, 0..1.
+type Score struct {
+	Label string  `json:"label"`
+	Score float32 `json:"score"`
+}
+
+// Memory is in bytes.
+type Memory struct {
+	Kernel      int `json:"kernel"`
+	Weights     int `json:"weights"`
+	Activations int `json:"activations"`
+	GoHeap      int `json:"goHeap"`
+	State       int `json:"state"`
+}
+
+// Report is what the adapter is doing.
+type Report struct {
+	Method  string  `json:"method"`
+	Entries int     `json:"entries"`
+	Shift   float32 `json:"shift"`
+	Text    string  `json:"text"`
+}
+
+// Error has a code that programs branch on and a message that people read.
+type Error struct {
+	Code    Code   `json:"code"`
+	Message string `json:"message"`
+}
+
+// Code names a failure.
+type Code string
+
+// Codes of errors.
+const (
+	VersionMismatch Code = "proto.version"
+	BadMessage      Code = "proto.bad-message"
+	UnknownSession  Code = "session.unknown"
+	NoLabels        Code = "labels.none"
+	TooManyLabels   Code = "labels.too-many"
+	BadAdapter      Code = "adapter.unknown"
+	TextNotReady    Code = "text.not-ready"
+	FetchFailed     Code = "load.fetch"
+	NotSHQ          Code = "shq.magic"
+	SHQVersion      Code = "shq.version"
+	Truncated       Code = "shq.truncated"
+	Corrupt         Code = "shq.corrupt"
+	TooLarge        Code = "shq.too-large"
+	IntegrityFailed Code = "shq.integrity"
+	NoSIMD          Code = "device.no-simd"
+	NoMemory        Code = "device.memory"
+	BadImage        Code = "image.bad"
+	Internal        Code = "internal"
+)
