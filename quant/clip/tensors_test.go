@@ -1,0 +1,111 @@
+package clip
+
+import (
+	"errors"
+	"testing"
+
+	"lqa/quant/qtype"
+)
+
+func tinyConfig() *Config {
+	return &Config{
+		Embed: 4, LogitScale: 1, Temperature: 1,
+		Image: Image{Kind: "efficientnet-lite", Size: 32, Std: [3]float32{1, 1, 1}, Stem: 8,
+			Blocks:   []Block{{Kernel: 3, Stride: 1, Expand: 1, In: 8, Out: 6}, {Kernel: 5, Stride: 2, Expand: 6, In: 6, Out: 7}},
+			Features: 20},
+		Text: Text{Kind: "bag", Vocab: 9, Width: 5, Hidden: 11, Context: 8, Templates: []string{"{}"}, Defaults: []string{"a", "b"}, Ready: 3},
+	}
+}
+
+func TestTensors(t *testing.T) {
+	want := []struct {
+		name  string
+		kind  qtype.Kind
+		stage int
+		shape []int
+	}{
+		{"image.stem.weight", qtype.F16, 0, []int{8, 27}},
+		{"image.stem.bias", qtype.F16, 0, []int{8}},
+		{"image.block.00.depthwise.weight", qtype.Q8R, 0, []int{8, 9}},
+		{"image.block.00.depthwise.bias", qtype.F16, 0, []int{8}},
+		{"image.block.00.project.weight", qtype.Q8C, 0, []int{6, 8}},
+		{"image.block.00.project.bias", qtype.F16, 0, []int{6}},
+		{"image.block.01.expand.weight", qtype.Q8C, 0, []int{36, 6}},
+		{"image.block.01.expand.bias", qtype.F16, 0, []int{36}},
+		{"image.block.01.depthwise.weight", qtype.Q8R, 0, []int{36, 25}},
+		{"image.block.01.depthwise.bias", qtype.F16, 0, []int{36}},
+		{"image.block.01.project.weight", qtype.Q8C, 0, []int{7, 36}},
+		{"image.block.01.project.bias", qtype.F16, 0, []int{7}},
+		{"image.features.weight", qtype.Q8C, 0, []int{20, 7}},
+		{"image.features.bias", qtype.F16, 0, []int{20}},
+		{"image.project.weight", qtype.Q8C, 0, []int{4, 20}},
+		{"image.project.bias", qtype.F16, 0, []int{4}},
+		{"label.default.weight", qtype.Q8R, 0, []int{2, 4}},
+		{"label.ready.names", qtype.U8, 1, []int{0}},
+		{"label.ready.weight", qtype.Q8R, 1, []int{3, 4}},
+		{"text.vocab", qtype.U8, 1, []int{0}},
+		{"text.token.weight", qtype.Q8R, 1, []int{9, 5}},
+		{"text.pool.weight", qtype.F16, 1, []int{1, 5}},
+		{"text.fc1.weight", qtype.Q8C, 1, []int{11, 5}},
+		{"text.fc1.bias", qtype.F16, 1, []int{11}},
+		{"text.fc2.weight", qtype.Q8C, 1, []int{4, 11}},
+		{"text.fc2.bias", qtype.F16, 1, []int{4}},
+	}
+	got := tinyConfig().Tensors()
+	if len(got) != len(want) {
+		t.Fatalf("%d tensors, want %d", len(got), len(want))
+	}
+	for i, w := range want {
+		g := got[i]
+		if g.Name != w.name || g.Default != w.kind || g.Stage != w.stage {
+			t.Errorf("tensor %d is %+v, want %+v", i, g, w)
+		}
+		if len(g.Shape) != len(w.shape) {
+			t.Errorf("%s: shape %v, want %v", g.Name, g.Shape, w.shape)
+			continue
+		}
+		for j := range w.shape {
+			if g.Shape[j] != w.shape[j] {
+				t.Errorf("%s: shape %v, want %v", g.Name, g.Shape, w.shape)
+			}
+		}
+	}
+
+	c := tinyConfig()
+	c.Text.Defaults, c.Text.Ready = nil, 0
+	if n := len(c.Tensors()); n != len(want)-3 {
+		t.Errorf("without labels: %d tensors, want %d", n, len(want)-3)
+	}
+}
+
+func TestTensorSpec_Check(t *testing.T) {
+	weight := TensorSpec{Name: "w", Shape: []int{8, 4}, Default: qtype.Q8C}
+	bias := TensorSpec{Name: "b", Shape: []int{8}, Default: qtype.F16}
+	names := TensorSpec{Name: "n", Shape: []int{0}, Default: qtype.U8}
+	for _, c := range []struct {
+		spec  TensorSpec
+		kind  qtype.Kind
+		shape []int
+		ok    bool
+	}{
+		{weight, qtype.Q8C, []int{8, 4}, true},
+		{weight, qtype.F16, []int{8, 4}, true},
+		{weight, qtype.Q8R, []int{8, 4}, false},
+		{weight, qtype.Q8C, []int{4, 8}, false},
+		{weight, qtype.Q8C, []int{8, 4, 1}, false},
+		{weight, qtype.Q8C, nil, false},
+		{bias, qtype.F16, []int{8}, true},
+		{bias, qtype.Q8C, []int{8}, false},
+		{names, qtype.U8, []int{1}, true},
+		{names, qtype.U8, []int{99999}, true},
+		{names, qtype.U8, []int{0}, false},
+		{names, qtype.U8, []int{-1}, false},
+		{names, qtype.F16, []int{9}, false},
+		{weight, "q9", []int{8, 4}, false},
+	} {
+		err := c.spec.Check(c.kind, c.shape)
+		if (err == nil) != c.ok || err != nil && !errors.Is(err, ErrTensor) {
+			t.Errorf("%s as %s %v: %v", c.spec.Name, c.kind, c.shape, err)
+		}
+	}
+}
