@@ -10,11 +10,11 @@ package numeric
 
 import "math"
 
-// Range reduction of Exp: x = n·ln2 + r, with ln2 in two parts so that n·expHi is exact.
+// Range reduction of Exp: x = n·ln2 + r, with ln2 in two parts so that n·ExpHi is exact.
 const (
-	log2e = 1.44269504088896341
-	expHi = 0.693359375
-	expLo = -2.12194440e-4
+	Log2e = 1.44269504088896341
+	ExpHi = 0.693359375
+	ExpLo = -2.12194440e-4
 
 	// ExpMin and ExpMax bound Exp's argument; beyond them it saturates, so
 	// the result is always a normal, finite, positive number.
@@ -33,9 +33,9 @@ var ExpPoly = [6]float32{
 // [ExpMin, ExpMax]. NaN is not allowed in.
 func Exp(x float32) float32 {
 	x = min(max(x, ExpMin), ExpMax)
-	n := float32(math.RoundToEven(float64(float32(x * log2e))))
-	r := x - float32(n*expHi)
-	r = r - float32(n*expLo)
+	n := float32(math.RoundToEven(float64(float32(x * Log2e))))
+	r := x - float32(n*ExpHi)
+	r = r - float32(n*ExpLo)
 	p := ExpPoly[0]
 	for _, c := range ExpPoly[1:] {
 		p = float32(p*r) + c
@@ -63,9 +63,9 @@ func Log(x float32) float32 {
 		p = float32(p*m) + c
 	}
 	y := float32(float32(p*m) * z)
-	y = y + float32(float32(e)*expLo)
+	y = y + float32(float32(e)*ExpLo)
 	y = y - float32(z*0.5)
-	return m + y + float32(float32(e)*expHi)
+	return m + y + float32(float32(e)*ExpHi)
 }
 
 // logPoly are Cephes' logf coefficients, highest power first.

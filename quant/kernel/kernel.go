@@ -1,0 +1,190 @@
+// Package kernel is the list of SIMD kernels: each file holds one idea, its
+// command, its emitter and, beside them, the plain Go reference that defines
+// it. A kernel gives the reference's result bit for bit, on every host:
+// integer sums are exact, and float32 is multiplied and added in one fixed
+// order, never fused.
+//
+// A model is recorded once as a List of commands. Offsets are bytes in the
+// device's memory. Feature maps are [pixels][channels]; the stride between
+// pixels is the channel count rounded up to 8 and the padding is zero, so no
+// kernel needs a column tail. Letters: M rows, N columns, K inner; K4 and N8
+// are K and N rounded up to 4 and 8.
+package kernel
+
+import (
+	"math"
+
+	"lqa/quant/kernel/asm"
+)
+
+// Lanes is what channel strides are rounded up to.
+const Lanes = 8
+
+// Op is a command's code.
+type Op uint32
+
+// The command set. Codes are internal to a process: lists are never stored.
+const (
+	opEnd Op = iota
+	opResizeH
+	opResizeV
+	opPatch
+	opGEMMF32
+	opQuant
+	opGEMMQ8C
+	opDepthwise3s1
+	opDepthwise3s2
+	opDepthwise5s1
+	opDepthwise5s2
+	opAdd
+	opPool
+	opNormalize
+	opGatherQ8R
+	opGatherF32
+	opSoftmaxPool
+	opGELU
+)
+
+// Kernels is the one list: the module, the tests and the benchmarks range over
+// it. Its order is that of the command set.
+var Kernels = []Kernel{
+	{opResizeH, "resize_u8_u8_u8_1x1_simd", emitResizeH},
+	{opResizeV, "resize_v_u8_u8_u8_1x1_simd", emitResizeV},
+	{opPatch, "patch_u8_f32_1x1_simd", emitPatch},
+	{opGEMMF32, "gemm_f32_f32_f32_4x8_simd", emitGEMMF32},
+	{opQuant, "quant_f32_qd8_1x8_simd", emitQuant},
+	{opGEMMQ8C, "gemm_qd8_q8c_f32_4x8c4_simd", emitGEMMQ8C},
+	{opDepthwise3s1, "depthwise_f32_f32_f32_3x3s1_simd", emitDepthwise(3, 1)},
+	{opDepthwise3s2, "depthwise_f32_f32_f32_3x3s2_simd", emitDepthwise(3, 2)},
+	{opDepthwise5s1, "depthwise_f32_f32_f32_5x5s1_simd", emitDepthwise(5, 1)},
+	{opDepthwise5s2, "depthwise_f32_f32_f32_5x5s2_simd", emitDepthwise(5, 2)},
+	{opAdd, "add_f32_f32_f32_1x4_simd", emitAdd},
+	{opPool, "pool_f32_f32_1x4_simd", emitPool},
+	{opNormalize, "normalize_f32_f32_1x4_simd", emitNormalize},
+	{opGatherQ8R, "gather_q8r_f32_1x4_simd", emitGatherQ8R},
+	{opGatherF32, "gather_f32_f32_1x4_simd", emitGatherF32},
+	{opSoftmaxPool, "softmaxpool_f32_f32_1x4_simd", emitSoftmaxPool},
+	{opGELU, "gelu_f32_f32_1x4_simd", emitGELU},
+}
+
+// Kernel is one entry: a command's code, its name and its emitter, which
+// writes the body of a function (args, tid, nthreads).
+type Kernel struct {
+	op   Op
+	Name string
+	emit func(e *emitter)
+}
+
+// List is a recorded command list: per command its code, its length in words
+// and its arguments.
+type List []uint32
+
+func (l List) add(op Op, args ...uint32) List {
+	return append(append(l, uint32(op), uint32(len(args)+2)), args...)
+}
+
+// End closes the list; nothing runs beyond it.
+func (l List) End() List { return append(l, uint32(opEnd)) }
+
+// Command is anything that can stand in a List.
+type Command interface{ Append(l List) List }
+
+// Inf clamps nothing: Lo: -Inf, Hi: Inf.
+var Inf = float32(math.Inf(1))
+
+// Module assembles the kernel module for a memory of exactly pages × 64 KiB,
+// imported as "env" "memory". It exports run(list, tid, nthreads): each
+// command is split over threads by its outer loop.
+func Module(pages int) ([]byte, error) {
+	m := asm.NewModule()
+	m.ImportMemory("env", "memory", uint32(pages), false)
+	funcs := make([]*asm.Func, len(Kernels))
+	for i, k := range Kernels {
+		f := m.Func(k.Name)
+		e := &emitter{Func: f, args: f.Param(asm.I32), tid: f.Param(asm.I32), n: f.Param(asm.I32)}
+		k.emit(e)
+		funcs[i] = f
+	}
+
+	run := m.Func("run")
+	list, tid, n := run.Param(asm.I32), run.Param(asm.I32), run.Param(asm.I32)
+	args, op := run.Local(asm.I32), run.Local(asm.I32)
+	run.Set(op, asm.I32Load(list, 0))
+	run.While(op, func() {
+		run.Set(args, asm.I32Add(list, asm.I32Const(8)))
+		run.Add(asm.I32Shl(asm.I32Load(list, 4), asm.I32Const(2)), list)
+		cases := make([]func(), len(Kernels))
+		for i := range Kernels {
+			cases[i] = func() { run.Call(funcs[i], args, tid, n) }
+		}
+		run.Switch(asm.I32Sub(op, asm.I32Const(1)), cases, run.Unreachable)
+		run.Set(op, asm.I32Load(list, 0))
+	})
+	m.Export(run)
+	return m.Bytes()
+}
+
+// emitter is a kernel function under construction.
+type emitter struct {
+	*asm.Func
+	args, tid, n asm.Expr
+}
+
+// arg loads argument i of the command into a local.
+func (e *emitter) arg(i int) asm.Expr {
+	l := e.Local(asm.I32)
+	e.Set(l, asm.I32Load(e.args, uint32(4*i)))
+	return l
+}
+
+// ints loads the first n arguments.
+func (e *emitter) ints(n int) []asm.Expr {
+	l := make([]asm.Expr, n)
+	for i := range l {
+		l[i] = e.arg(i)
+	}
+	return l
+}
+
+// splat loads argument i, a float32, into all four lanes of a local.
+func (e *emitter) splat(i int) asm.Expr {
+	l := e.Local(asm.V128)
+	e.Set(l, asm.V128Load32Splat(e.args, uint32(4*i)))
+	return l
+}
+
+// share gives this thread's part of 0..total: from (a fresh counter) and end.
+func (e *emitter) share(total asm.Expr) (from, end asm.Expr) {
+	from, end = e.Local(asm.I32), e.Local(asm.I32)
+	e.Set(from, asm.I32DivU(asm.I32Mul(total, e.tid), e.n))
+	e.Set(end, asm.I32DivU(asm.I32Mul(total, asm.I32Add(e.tid, i32(1))), e.n))
+	return from, end
+}
+
+// let is a fresh local set to x.
+func (e *emitter) let(x asm.Expr) asm.Expr {
+	l := e.Local(x.Type())
+	e.Set(l, x)
+	return l
+}
+
+// clamp is v limited to lo..hi: PMin(PMax(v, lo), hi).
+func clamp(v, lo, hi asm.Expr) asm.Expr { return asm.F32x4PMin(asm.F32x4PMax(v, lo), hi) }
+
+// refClamp is clamp's definition.
+func refClamp(v, lo, hi float32) float32 {
+	if v < lo {
+		v = lo
+	}
+	if hi < v {
+		v = hi
+	}
+	return v
+}
+
+func i32(v int) asm.Expr { return asm.I32Const(int32(v)) }
+
+func bits(v float32) uint32 { return math.Float32bits(v) }
+
+// mulAdd is a·b + c in two roundings.
+func mulAdd(a, b, c asm.Expr) asm.Expr { return asm.F32x4Add(asm.F32x4Mul(a, b), c) }
