@@ -5,10 +5,15 @@ package engine
 
 import (
 	"context"
+	"errors"
+	"fmt"
 	"io"
+	"strings"
 
 	"lqa/quant/clip"
 	"lqa/quant/device"
+	"lqa/quant/numeric"
+	"lqa/quant/qtype"
 	"lqa/quant/shq"
 )
 
@@ -37,56 +42,346 @@ const (
 	StageText  = 1 // the ready labels and the text tower: any label can be embedded
 )
 
+// Errors of the engine. Those of reading wrap package shq's, those of the
+// device package device's.
+var (
+	// ErrNotLoaded: the stage that is needed has not been loaded.
+	ErrNotLoaded = errors.New("engine: not loaded yet")
+	// ErrTextNotReady: a label that is no default needs StageText.
+	ErrTextNotReady = errors.New("engine: text side not loaded yet")
+	// ErrModel: the file is sound, but it is no model this engine knows.
+	ErrModel = errors.New("engine: model does not fit")
+)
+
+// MaxPixels is the largest width × height that SetFrame takes (1920 × 1080).
+const MaxPixels = clip.MaxPixels
+
 // Engine is one model on one device. It is not safe for concurrent use.
-type Engine struct{}
+type Engine struct {
+	reader *shq.Reader
+	cfg    *clip.Config
+	model  *clip.Model
+	dev    *device.Device
+	opts   Options
+
+	order   []int // tensors of the file in stream order
+	next    int   // index into order of the tensor being read
+	partial []byte
+	frames  int // frames read
+	stage   int // stages loaded
+
+	vocab    *clip.WordPiece
+	defaults map[string]int
+	ready    map[string]int
+}
 
 // Open reads header and manifest from r, lays out the kernel memory and starts
 // the device. The weights follow with LoadStage.
-func Open(r io.Reader, o Options) (*Engine, error) { panic("engine: skeleton") }
+func Open(r io.Reader, o Options) (*Engine, error) {
+	reader, err := shq.NewReader(r, o.Limits, o.Hash)
+	if err != nil {
+		return nil, err
+	}
+	man := reader.Manifest()
+	cfg, err := clip.ParseConfig(man.Model)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	e := &Engine{reader: reader, cfg: cfg, opts: o}
+	kinds, err := e.match(man)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	var layout device.Layout
+	e.model = clip.Layout(cfg, kinds, &layout)
+	if e.dev, err = device.Start(o.Host, &layout); err != nil {
+		return nil, err
+	}
+	if err := e.model.Start(e.dev); err != nil {
+		return nil, err
+	}
+	e.defaults = make(map[string]int, len(cfg.Text.Defaults))
+	for i, label := range cfg.Text.Defaults {
+		e.defaults[clip.NormalizeLabel(label)] = i
+	}
+	return e, nil
+}
+
+// match checks that the file has exactly the tensors that the configuration
+// demands, in the stages where they are needed.
+func (e *Engine) match(man *shq.Manifest) (map[string]qtype.Kind, error) {
+	index := make(map[string]int, len(man.Tensors))
+	for i, t := range man.Tensors {
+		index[t.Name] = i
+		e.order = append(e.order, i)
+	}
+	specs := e.cfg.Tensors()
+	kinds := make(map[string]qtype.Kind, len(specs))
+	for _, s := range specs {
+		i, ok := index[s.Name]
+		if !ok {
+			return nil, fmt.Errorf("tensor %q is missing", s.Name)
+		}
+		t := man.Tensors[i]
+		if err := s.Check(t.Kind, t.Shape); err != nil {
+			return nil, err
+		}
+		if stage := man.Frames[t.Frame].Stage; stage > s.Stage {
+			return nil, fmt.Errorf("tensor %q comes in stage %d, needed in %d", s.Name, stage, s.Stage)
+		}
+		kinds[s.Name] = t.Kind
+		delete(index, s.Name)
+	}
+	for name := range index {
+		return nil, fmt.Errorf("tensor %q is none of this model's (and %d more)", name, len(index)-1)
+	}
+	return kinds, nil
+}
 
 // LoadStage reads the file up to the end of the next stage and returns that
-// stage's number; io.EOF when all stages are loaded.
-func (e *Engine) LoadStage(ctx context.Context) (int, error) { panic("engine: skeleton") }
+// stage's number; io.EOF when all stages are loaded. A cancelled context ends
+// it between frames.
+func (e *Engine) LoadStage(ctx context.Context) (int, error) {
+	man := e.reader.Manifest()
+	if e.frames == len(man.Frames) {
+		// The stream must end where the manifest says it does.
+		if _, _, err := e.reader.Next(); err != io.EOF {
+			return 0, err
+		}
+		return 0, io.EOF
+	}
+	stage := man.Frames[e.frames].Stage
+	for e.frames < len(man.Frames) && man.Frames[e.frames].Stage == stage {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		i, raw, err := e.reader.Next()
+		if err != nil {
+			return 0, err
+		}
+		if err := e.take(man, i, raw); err != nil {
+			return 0, err
+		}
+		e.frames++
+		if e.opts.Progress != nil {
+			last := man.Frames[len(man.Frames)-1]
+			e.opts.Progress(Progress{Stage: stage,
+				LoadedBytes: man.Frames[i].Offset + int64(man.Frames[i].Size), TotalBytes: last.Offset + int64(last.Size)})
+		}
+	}
+	e.stage = stage + 1
+	return stage, nil
+}
+
+// take hands the tensors that lie in a frame to the model.
+func (e *Engine) take(man *shq.Manifest, frame int, raw []byte) error {
+	for e.next < len(e.order) {
+		t := man.Tensors[e.order[e.next]]
+		size, err := t.Kind.Size(t.Shape)
+		if err != nil {
+			return err
+		}
+		from := 0
+		if t.Frame == frame {
+			from = t.Offset
+		} else if t.Frame > frame {
+			return nil
+		}
+		piece := raw[from:]
+		left := size - len(e.partial)
+		if len(piece) < left { // goes on in the next frame
+			if e.partial == nil {
+				e.partial = make([]byte, 0, size)
+			}
+			e.partial = append(e.partial, piece...)
+			return nil
+		}
+		piece = piece[:left]
+		if e.partial != nil {
+			piece = append(e.partial, piece...)
+			e.partial = nil
+		}
+		if err := e.put(t, piece); err != nil {
+			return err
+		}
+		e.next++
+	}
+	return nil
+}
+
+// put places one whole tensor.
+func (e *Engine) put(t shq.Tensor, b []byte) error {
+	switch t.Name {
+	case "text.vocab":
+		vocab, err := clip.NewWordPiece(b)
+		if err != nil {
+			return fmt.Errorf("%w: %w", ErrModel, err)
+		}
+		if n := vocab.Len(); n != e.cfg.Text.Vocab {
+			return fmt.Errorf("%w: vocabulary has %d tokens, not %d", ErrModel, n, e.cfg.Text.Vocab)
+		}
+		e.vocab = vocab
+		return nil
+	case "label.ready.names":
+		names := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
+		if len(names) != e.cfg.Text.Ready {
+			return fmt.Errorf("%w: %d names of %d ready labels", ErrModel, len(names), e.cfg.Text.Ready)
+		}
+		e.ready = make(map[string]int, len(names))
+		for i, n := range names {
+			e.ready[clip.NormalizeLabel(n)] = i
+		}
+		return nil
+	}
+	if err := e.model.Put(t.Name, t.Kind, t.Shape, b); err != nil {
+		return fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	return nil
+}
 
 // Config returns the model's configuration. It must not be changed.
-func (e *Engine) Config() *clip.Config { panic("engine: skeleton") }
+func (e *Engine) Config() *clip.Config { return e.cfg }
 
 // Manifest returns the file's manifest. It must not be changed.
-func (e *Engine) Manifest() *shq.Manifest { panic("engine: skeleton") }
+func (e *Engine) Manifest() *shq.Manifest { return e.reader.Manifest() }
 
-// MaxPixels is the largest width × height that SetFrame takes (1920 × 1080).
-const MaxPixels = 1920 * 1080
+// Hash returns the SHA-256 of the manifest, which names the model.
+func (e *Engine) Hash() [32]byte { return e.reader.Hash() }
+
+// FrameMemory is the part of the kernel memory where a picture's RGBA bytes
+// go, for hosts that can write there themselves.
+func (e *Engine) FrameMemory() (offset, capacity int) {
+	o, n := e.model.Frame()
+	return int(o), n
+}
 
 // SetFrame copies rgba [h][w][4] into kernel memory and makes the view of it:
 // the short side resized to the view's size (Pillow's bicubic, bit-exact), the
-// centre cropped. A browser writes the pixels into FrameMemory itself and
-// passes nil.
-func (e *Engine) SetFrame(rgba []byte, w, h int) error { panic("engine: skeleton") }
-
-// View copies the view's RGBA bytes [size][size][4] to dst.
-func (e *Engine) View(dst []byte) error { panic("engine: skeleton") }
-
-// SetView replaces the view's RGBA bytes, for effects.
-func (e *Engine) SetView(rgba []byte) error { panic("engine: skeleton") }
+// centre cropped. Where the pixels are in FrameMemory already, rgba is nil.
+func (e *Engine) SetFrame(rgba []byte, w, h int) error {
+	if w < 1 || h < 1 || w > MaxPixels || h > MaxPixels/w {
+		return fmt.Errorf("%w: %d × %d pixels, at most %d in all", clip.ErrPicture, w, h, MaxPixels)
+	}
+	if rgba != nil {
+		if len(rgba) != w*h*4 {
+			return fmt.Errorf("%w: %d bytes for %d × %d pixels", clip.ErrPicture, len(rgba), w, h)
+		}
+		o, _ := e.model.Frame()
+		if err := e.dev.Write(o, rgba); err != nil {
+			return err
+		}
+	}
+	return e.model.Look(w, h)
+}
 
 // ViewSize is the side of the view in pixels.
-func (e *Engine) ViewSize() int { panic("engine: skeleton") }
+func (e *Engine) ViewSize() int { return e.cfg.Image.Size }
+
+// View copies the view's RGBA bytes [size][size][4] to dst.
+func (e *Engine) View(dst []byte) error {
+	o, n := e.model.ViewPixels()
+	if len(dst) != n {
+		return fmt.Errorf("%w: %d bytes for a view of %d", clip.ErrPicture, len(dst), n)
+	}
+	return e.dev.Read(o, dst)
+}
+
+// SetView replaces the view's RGBA bytes, for effects.
+func (e *Engine) SetView(rgba []byte) error {
+	o, n := e.model.ViewPixels()
+	if len(rgba) != n {
+		return fmt.Errorf("%w: %d bytes for a view of %d", clip.ErrPicture, len(rgba), n)
+	}
+	return e.dev.Write(o, rgba)
+}
 
 // Encode runs the image tower on the view and writes its embedding [D], L2
 // norm 1, to dst.
-func (e *Engine) Encode(dst []float32) error { panic("engine: skeleton") }
+func (e *Engine) Encode(dst []float32) error {
+	if e.stage <= StageImage {
+		return ErrNotLoaded
+	}
+	if len(dst) != e.cfg.Embed {
+		return fmt.Errorf("%w: embedding of %d, not %d", ErrModel, len(dst), e.cfg.Embed)
+	}
+	return e.model.Encode(dst)
+}
 
-// EmbedText returns one embedding [D], L2 norm 1, per label. Labels in the
-// ready table are looked up; others go through the templates and the text
+// Known reports for each label whether its embedding stands ready in the file:
+// among the defaults or in the ready table.
+func (e *Engine) Known(labels []string) []bool {
+	known := make([]bool, len(labels))
+	for i, l := range labels {
+		name := clip.NormalizeLabel(l)
+		_, def := e.defaults[name]
+		_, ready := e.ready[name]
+		known[i] = def || ready
+	}
+	return known
+}
+
+// EmbedText returns one embedding [D], L2 norm 1, per label. Labels that stand
+// ready are looked up; others go through the model's templates and the text
 // tower. Before StageText is loaded only default labels are known and others
 // give ErrTextNotReady.
-func (e *Engine) EmbedText(labels []string) ([][]float32, error) { panic("engine: skeleton") }
+func (e *Engine) EmbedText(labels []string) ([][]float32, error) {
+	return e.EmbedPrompts(labels, nil)
+}
 
-// Known reports for each label whether it stands in the ready table.
-func (e *Engine) Known(labels []string) []bool { panic("engine: skeleton") }
+// EmbedPrompts is EmbedText with other templates than the model's; with any
+// given, no label is looked up.
+func (e *Engine) EmbedPrompts(labels, templates []string) ([][]float32, error) {
+	if e.stage <= StageImage {
+		return nil, ErrNotLoaded
+	}
+	out := make([][]float32, len(labels))
+	for i, l := range labels {
+		x, err := e.embed(l, templates)
+		if err != nil {
+			return nil, fmt.Errorf("label %q: %w", l, err)
+		}
+		out[i] = x
+	}
+	return out, nil
+}
+
+func (e *Engine) embed(label string, templates []string) ([]float32, error) {
+	if len(templates) == 0 {
+		name := clip.NormalizeLabel(label)
+		if i, ok := e.ready[name]; ok && e.stage > StageText {
+			return e.model.ReadyLabel(i)
+		}
+		if i, ok := e.defaults[name]; ok {
+			return e.model.DefaultLabel(i)
+		}
+		templates = e.cfg.Text.Templates
+	}
+	if e.stage <= StageText {
+		return nil, ErrTextNotReady
+	}
+	sum := make([]float32, e.cfg.Embed)
+	one := make([]float32, e.cfg.Embed)
+	var ids []int32
+	for _, t := range templates {
+		ids = e.vocab.Encode(ids[:0], clip.Expand(t, label), e.cfg.Text.Context)
+		if len(ids) == 0 {
+			ids = append(ids, e.vocab.Unknown())
+		}
+		if err := e.model.EncodeText(one, ids); err != nil {
+			return nil, err
+		}
+		for i, v := range one {
+			sum[i] += v
+		}
+	}
+	if numeric.Normalize(sum) == 0 {
+		return nil, fmt.Errorf("%w: templates cancel out", ErrModel)
+	}
+	return sum, nil
+}
 
 // Memory reports exact byte counts of the kernel memory.
-func (e *Engine) Memory() device.Memory { panic("engine: skeleton") }
+func (e *Engine) Memory() device.Memory { return e.dev.Memory() }
 
 // Close frees the device.
-func (e *Engine) Close() error { panic("engine: skeleton") }
+func (e *Engine) Close() error { return e.dev.Close() }

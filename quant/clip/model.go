@@ -1,0 +1,146 @@
+package clip
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"lqa/quant/device"
+	"lqa/quant/kernel"
+	"lqa/quant/qtype"
+)
+
+// Model is a dual encoder laid out on a device: weights, buffers and the
+// recorded commands of both towers.
+type Model struct {
+	cfg *Config
+	dev *device.Device
+
+	view     *view
+	linears  map[string]*linear  // by tensor name without ".weight"
+	filters  map[string]*filters // depthwise layers, likewise
+	tables   map[string]*table
+	held     map[string][]byte // weights whose bias has not come yet
+	programs []program
+
+	image     uint32 // command list of the image tower
+	embedding uint32 // [D8] float32, its result
+
+	text textTower
+}
+
+// program is a recorded command list and where it goes.
+type program struct {
+	at   uint32
+	list kernel.List
+}
+
+// ErrOrder says that a model was used before its tensors had come.
+var ErrOrder = errors.New("clip: tensor missing")
+
+// Layout plans a model on l. kinds gives the storage kind of each tensor of
+// cfg.Tensors, which must have passed TensorSpec.Check.
+func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
+	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, held: map[string][]byte{}}
+	for _, s := range cfg.Tensors() {
+		name, isWeight := strings.CutSuffix(s.Name, ".weight")
+		if !isWeight || s.Name == poolTensor {
+			continue
+		}
+		kind := kinds[s.Name]
+		switch {
+		case s.Default == qtype.Q8R && strings.HasSuffix(name, ".depthwise"):
+			m.filters[name] = newFilters(l, kind, s.Shape[0], s.Shape[1])
+		case s.Default == qtype.Q8R:
+			m.tables[name] = newTable(l, kind, s.Shape[0], s.Shape[1])
+		default:
+			m.linears[name] = newLinear(l, kind, s.Shape[0], s.Shape[1])
+		}
+	}
+	m.view = newView(l, cfg.Image.Size)
+	m.layoutImage(l)
+	m.layoutText(l)
+	return m
+}
+
+// Start writes the command lists; dev was started with the model's layout.
+func (m *Model) Start(dev *device.Device) error {
+	m.dev = dev
+	for _, p := range m.programs {
+		if err := dev.WriteU32(p.at, p.list); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Put takes one tensor's bytes, checked by its TensorSpec, and puts it where
+// the kernels want it. b is not kept, but for a weight until its bias comes.
+// Tensors of kind U8 are the caller's.
+func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
+	if kind == qtype.Q8C || kind == qtype.Q8R {
+		if err := kind.CheckScales(b, shape[0]); err != nil {
+			return fmt.Errorf("%w: %s: %w", ErrTensor, name, err)
+		}
+	}
+	if kind == qtype.F16 {
+		for i := 1; i < len(b); i += 2 {
+			if b[i]&0x7c == 0x7c {
+				return fmt.Errorf("%w: %s: value %d is not finite", ErrTensor, name, i/2)
+			}
+		}
+	}
+	if layer, ok := strings.CutSuffix(name, ".weight"); ok {
+		switch {
+		case name == poolTensor:
+			return m.putPool(b)
+		case m.tables[layer] != nil:
+			return m.tables[layer].put(m.dev, b)
+		}
+		m.held[layer] = append([]byte(nil), b...)
+		return nil
+	}
+	layer, ok := strings.CutSuffix(name, ".bias")
+	weight := m.held[layer]
+	if !ok || weight == nil {
+		return fmt.Errorf("%w: %s came before its weight", ErrOrder, name)
+	}
+	delete(m.held, layer)
+	if f := m.filters[layer]; f != nil {
+		return f.put(m.dev, weight, b)
+	}
+	return m.linears[layer].put(m.dev, weight, b)
+}
+
+// Frame is where a picture's RGBA bytes go, and how many fit.
+func (m *Model) Frame() (offset uint32, bytes int) { return m.view.frame, MaxPixels * 4 }
+
+// Look makes the view of the w × h picture that was written to Frame.
+func (m *Model) Look(w, h int) error {
+	if err := m.view.prepare(m.dev, w, h); err != nil {
+		return err
+	}
+	return m.dev.Run(m.view.list)
+}
+
+// ViewPixels is where the view's RGBA bytes [size][size][4] lie.
+func (m *Model) ViewPixels() (offset uint32, bytes int) {
+	return m.view.pixels, m.view.size * m.view.size * 4
+}
+
+// Encode runs the image tower on the view: dst becomes its embedding [D], L2
+// norm 1.
+func (m *Model) Encode(dst []float32) error {
+	if err := m.dev.Run(m.image); err != nil {
+		return err
+	}
+	return m.dev.ReadF32(m.embedding, dst)
+}
+
+// DefaultLabel is the ready embedding [D] of default label i.
+func (m *Model) DefaultLabel(i int) ([]float32, error) {
+	return m.tables["label.default"].row(m.dev, i)
+}
+
+// ReadyLabel is row i of the ready table.
+func (m *Model) ReadyLabel(i int) ([]float32, error) { return m.tables["label.ready"].row(m.dev, i) }

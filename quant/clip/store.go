@@ -1,0 +1,137 @@
+package clip
+
+import (
+	"fmt"
+
+	"lqa/quant/device"
+	"lqa/quant/kernel"
+	"lqa/quant/numeric"
+	"lqa/quant/qtype"
+)
+
+// linear is a layer y = x·wᵀ + bias in device memory: quantized (w codes, cols
+// as kernel.PackCols) or float32 (w as kernel.PackF32).
+type linear struct {
+	rows, cols int
+	kind       qtype.Kind
+	w, epi     uint32
+}
+
+func newLinear(l *device.Layout, kind qtype.Kind, rows, cols int) *linear {
+	n := &linear{rows: rows, cols: cols, kind: kind}
+	if kind == qtype.Q8C {
+		n.w = l.Alloc(device.Weights, qtype.RoundUp(rows, qtype.PanelCols)*qtype.RoundUp(cols, qtype.PanelK))
+		n.epi = l.Alloc(device.Weights, 4*kernel.PackedColsLen(rows))
+	} else {
+		n.w = l.Alloc(device.Weights, 4*kernel.PackedF32Len(rows, cols))
+	}
+	return n
+}
+
+// put writes the layer; weight and bias are the tensors' bytes.
+func (n *linear) put(d *device.Device, weight, bias []byte) error {
+	b := make([]float32, n.rows)
+	numeric.FromFloat16(b, bias)
+	if n.kind == qtype.Q8C {
+		scales, codes := qtype.Q8C.Scales(weight, n.rows), weight[qtype.Q8C.ScaleBytes(n.rows):]
+		if err := d.Write(n.w, codes); err != nil {
+			return err
+		}
+		return d.WriteF32(n.epi, kernel.PackCols(codes, scales, b, n.rows, n.cols))
+	}
+	w := make([]float32, n.rows*n.cols)
+	numeric.FromFloat16(w, weight)
+	return d.WriteF32(n.w, kernel.PackF32(w, b, n.rows, n.cols))
+}
+
+// filters are a depthwise layer's, as kernel.Depthwise reads them.
+type filters struct {
+	channels, taps int
+	kind           qtype.Kind
+	w              uint32
+}
+
+func newFilters(l *device.Layout, kind qtype.Kind, channels, taps int) *filters {
+	return &filters{channels: channels, taps: taps, kind: kind,
+		w: l.Alloc(device.Weights, 4*(1+taps)*qtype.RoundUp(channels, kernel.Lanes))}
+}
+
+func (f *filters) put(d *device.Device, weight, bias []byte) error {
+	w, err := f.kind.Dequantize(weight, []int{f.channels, f.taps})
+	if err != nil {
+		return err
+	}
+	c8 := qtype.RoundUp(f.channels, kernel.Lanes)
+	out := make([]float32, (1+f.taps)*c8)
+	numeric.FromFloat16(out[:f.channels], bias)
+	for c := range f.channels {
+		for t := range f.taps {
+			out[(1+t)*c8+c] = w[c*f.taps+t]
+		}
+	}
+	return d.WriteF32(f.w, out)
+}
+
+// table is rows to gather from: int8 codes and scales, or float32 rows.
+type table struct {
+	rows, cols    int
+	kind          qtype.Kind
+	codes, scales uint32
+}
+
+func newTable(l *device.Layout, kind qtype.Kind, rows, cols int) *table {
+	t := &table{rows: rows, cols: cols, kind: kind}
+	if kind == qtype.Q8R {
+		t.codes = l.Alloc(device.Weights, rows*cols)
+		t.scales = l.Alloc(device.Weights, 4*rows)
+	} else {
+		t.codes = l.Alloc(device.Weights, 4*rows*qtype.RoundUp(cols, kernel.Lanes))
+	}
+	return t
+}
+
+func (t *table) put(d *device.Device, weight []byte) error {
+	if t.kind == qtype.Q8R {
+		if err := d.Write(t.codes, weight[qtype.Q8R.ScaleBytes(t.rows):]); err != nil {
+			return err
+		}
+		return d.WriteF32(t.scales, qtype.Q8R.Scales(weight, t.rows))
+	}
+	c8 := qtype.RoundUp(t.cols, kernel.Lanes)
+	row := make([]float32, c8)
+	for r := range t.rows {
+		numeric.FromFloat16(row[:t.cols], weight[2*r*t.cols:2*(r+1)*t.cols])
+		if err := d.WriteF32(t.codes+uint32(4*r*c8), row); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// gather is the command that copies rows to y.
+func (t *table) gather(ids, y uint32, n int) kernel.Command {
+	if t.kind == qtype.Q8R {
+		return kernel.GatherQ8R{IDs: ids, Codes: t.codes, Scales: t.scales, Y: y, T: n, D: t.cols}
+	}
+	return kernel.GatherF32{IDs: ids, Table: t.codes, Y: y, T: n, D: t.cols}
+}
+
+// row reads row i back, scaled to length 1.
+func (t *table) row(d *device.Device, i int) ([]float32, error) {
+	x := make([]float32, t.cols)
+	if t.kind == qtype.Q8R {
+		codes := make([]byte, t.cols)
+		if err := d.Read(t.codes+uint32(i*t.cols), codes); err != nil {
+			return nil, err
+		}
+		for j, c := range codes {
+			x[j] = float32(int8(c)) // the scale falls out below
+		}
+	} else if err := d.ReadF32(t.codes+uint32(4*i*qtype.RoundUp(t.cols, kernel.Lanes)), x); err != nil {
+		return nil, err
+	}
+	if numeric.Normalize(x) == 0 {
+		return nil, fmt.Errorf("%w: table row %d is zero", ErrTensor, i)
+	}
+	return x, nil
+}
