@@ -1,5 +1,12 @@
 // Package tta is test-time adaptation on the embeddings of a stream: no
 // labels, no gradients, a small bounded state.
+//
+// An [Adapter] adjusts the scores of one stream; each method has a file and an
+// entry in [Methods]. A [Session] is what one picture-in-view has: labels, an
+// adapter, and the way from an embedding to probabilities.
+//
+// Everything here gives the same bits natively and under js/wasm: functions
+// come from quant/numeric, products are converted before they are added.
 package tta
 
 import "time"
@@ -22,11 +29,13 @@ type Frame struct {
 // Adapter adjusts scores from the stream it has seen: no labels, no gradients.
 // The order of calls is part of its state, so one goroutine owns it.
 // Temperature, softmax and "none of these" come after it, in the Session.
+//
+// Adapt allocates nothing. Numbers are finite: the Session has checked them.
 type Adapter interface {
 	Adapt(dst []float32, f Frame) // writes [C] adjusted logits; dst may be f.Logits
 	Reset()                       // back to the state before the first call, bit for bit
 	AppendState(b []byte) []byte  // bounded; the method's doc states the bound
-	Restore(state []byte) error   // what AppendState wrote, checked
+	Restore(state []byte) error   // what AppendState wrote, checked; after an error nothing has changed
 	Report() Report               // what it is doing now, in words and numbers a page can show
 }
 
@@ -34,7 +43,7 @@ type Adapter interface {
 type Report struct {
 	Method     string  // its name in the registry
 	Entries    int     // exemplars in the caches
-	StateBytes int     // bytes of state held
+	StateBytes int     // bytes of state held: the length of AppendState(nil)
 	Shift      float32 // largest change made to a logit in the last frame
 	Text       string  // one short sentence
 }

@@ -1,0 +1,456 @@
+package tta
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math"
+
+	"lqa/quant/numeric"
+	"lqa/quant/qtype"
+)
+
+// ErrState means bytes that AppendState did not write: of another version or
+// another label list, or damaged.
+var ErrState = errors.New("tta: bad adapter state")
+
+// Constants of lqa, one set for every model and label list.
+const (
+	lqaPositives = 3 // exemplars a label in the positive cache
+	lqaNegatives = 2 // and in the negative one
+
+	lqaAlpha    = 2     // weight of a positive exemplar, in logits at scale 100
+	lqaBeta     = 5     // sharpness of its vote
+	lqaNegAlpha = 0.117 // the same of a negative one
+	lqaNegBeta  = 1
+
+	lqaEntropyLow  = 0.2 // H/Hmax between which a frame is a negative exemplar
+	lqaEntropyHigh = 0.5
+	lqaMaskLow     = 0.03 // probabilities between which a label is voted against
+	lqaMaskHigh    = 1
+
+	// lqaMask is the most labels whose probability exceeds lqaMaskLow: 34 of
+	// them would sum to more than 1.
+	lqaMask = 33
+
+	lqaVersion = 1
+)
+
+// lqa is Q-TTA, the gradient-free adaptation of LQA (arXiv 2602.07849): caches
+// of confident and of doubtful frames, kept at low precision, that vote on the
+// frames to come.
+//
+// The paper's full text and code were not to be had, and neither were its
+// constants. What is known of it describes TDA (Karmanov et al., "Efficient
+// Test-Time Adaptation of Vision-Language Models", CVPR 2024; code kdiAAA/TDA,
+// update_cache and compute_cache_logits) with int8 keys, so this is TDA with
+// its ImageNet constants and int8 keys. For a frame with embedding f, logits l,
+// p = softmax(l), entropy H, label y = argmax l:
+//
+//  1. f enters the positive cache of y. If three are there, it replaces the
+//     one of highest entropy, provided its own is lower.
+//  2. If 0.2 < H/Hmax < 0.5, f enters the negative cache of y (two, the same
+//     rule) with the labels j of 0.03 < p_j < 1, which it will vote against.
+//  3. l' = l + (s/100)·(α Σ_pos exp(-β(1 - f·key)) onehot(y_key)
+//     - α⁻ Σ_neg exp(-β⁻(1 - f·key)) mask_key).
+//
+// A frame thus votes for its own label.
+//
+// Departs from TDA's code: keys are int8 rows with a float16 scale, and f is
+// rounded the same way before it is compared, so that f·key is an exact integer
+// sum; the votes are scaled by s/100, s the model's logit scale, since α is
+// meant for CLIP's 100; Hmax is ln C, the largest entropy of C labels, where
+// the code divides nats by log2 C (its 0.2 to 0.5 are 0.29 to 0.72 of ln C). A
+// single label has no entropy to normalise: nothing is doubtful then.
+//
+// Time and memory are O(C·D) a frame, 5·C·D multiply-adds at most. The state of
+// C labels of width D takes at most
+// 12 + C·(2 + 3·(6+D) + 2·(7+D+2·min(33, C))) bytes: 272 kB for 100 labels of
+// width 512.
+type lqa struct {
+	scale float32
+	c, d  int
+
+	pos, neg cache
+	mask     [][lqaMask]uint16 // [C·2] labels a negative exemplar votes against, ascending
+	masked   []uint8           // [C·2] how many of them
+
+	frame exemplar  // f, rounded as keys are
+	p     []float32 // [C] softmax of the logits
+	down  []float32 // [C] Σ over the negative cache
+
+	shift float32 // of the last frame; not part of the state
+}
+
+func newLQA(s Space) Adapter { return makeLQA(s, false) }
+
+// makeLQA has float keys for tests that compare with TDA's equations.
+func makeLQA(s Space, floatKeys bool) *lqa {
+	c := len(s.Labels)
+	d := 0
+	if c > 0 {
+		d = len(s.Labels[0])
+	}
+	return &lqa{
+		scale: s.Scale, c: c, d: d,
+		pos:    newCache(c, lqaPositives, d, floatKeys),
+		neg:    newCache(c, lqaNegatives, d, floatKeys),
+		mask:   make([][lqaMask]uint16, c*lqaNegatives),
+		masked: make([]uint8, c*lqaNegatives),
+		frame:  exemplar{codes: make([]int8, d)},
+		p:      make([]float32, c),
+		down:   make([]float32, c),
+	}
+}
+
+func (a *lqa) Adapt(dst []float32, f Frame) {
+	if len(dst) != a.c || len(f.Logits) != a.c || len(f.Embedding) != a.d {
+		panic("tta: lqa: frame of another shape than the space")
+	}
+	y, h := a.look(f.Logits)
+	a.frame.float = f.Embedding
+	defer func() { a.frame.float = nil }() // not ours to keep
+	a.frame.scale = qtype.QuantizeRow(a.frame.codes, f.Embedding)
+	a.pos.offer(y, h, &a.frame)
+	if rel := a.relative(h); rel > lqaEntropyLow && rel < lqaEntropyHigh {
+		if slot := a.neg.offer(y, h, &a.frame); slot >= 0 {
+			a.setMask(slot)
+		}
+	}
+
+	clear(a.down)
+	for l := range a.c {
+		for i := range int(a.neg.count[l]) {
+			slot := l*lqaNegatives + i
+			w := vote(lqaNegBeta, a.neg.dot(slot, &a.frame))
+			for _, j := range a.mask[slot][:a.masked[slot]] {
+				a.down[j] += w
+			}
+		}
+	}
+	unit := a.scale / 100
+	a.shift = 0
+	for l := range a.c {
+		var up float32
+		for i := range int(a.pos.count[l]) {
+			up += vote(lqaBeta, a.pos.dot(l*lqaPositives+i, &a.frame))
+		}
+		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
+		a.shift = max(a.shift, delta, -delta)
+		dst[l] = f.Logits[l] + delta
+	}
+}
+
+// vote is exp(-β(1 - cos)).
+func vote(beta, cos float32) float32 { return numeric.Exp(float32(-beta * (1 - cos))) }
+
+// look fills a.p with softmax(logits) and returns the first likeliest label and
+// the entropy in nats, ln Σe^z - Σ e^z·z / Σe^z with z = logit - largest.
+func (a *lqa) look(logits []float32) (label int, entropy float32) {
+	for l, v := range logits {
+		if v > logits[label] {
+			label = l
+		}
+	}
+	var sum, weighted float32
+	for l, v := range logits {
+		z := v - logits[label]
+		e := numeric.Exp(z)
+		a.p[l] = e
+		sum += e
+		weighted += float32(e * z)
+	}
+	for l := range a.p {
+		a.p[l] /= sum
+	}
+	return label, max(0, numeric.Log(sum)-weighted/sum)
+}
+
+// relative is H/Hmax in 0..1, and 0 for a single label.
+func (a *lqa) relative(h float32) float32 {
+	if a.c < 2 {
+		return 0
+	}
+	return h / numeric.Log(float32(a.c))
+}
+
+// setMask gives a negative exemplar the labels it votes against.
+func (a *lqa) setMask(slot int) {
+	n := 0
+	for l, p := range a.p {
+		if p > lqaMaskLow && p < lqaMaskHigh && n < lqaMask {
+			a.mask[slot][n] = uint16(l)
+			n++
+		}
+	}
+	a.masked[slot] = uint8(n)
+}
+
+func (a *lqa) Reset() {
+	clear(a.pos.count)
+	clear(a.neg.count)
+	a.shift = 0
+}
+
+func (a *lqa) Report() Report {
+	r := Report{Method: "lqa", Shift: a.shift, StateBytes: lqaHeader + 2*a.c}
+	positives := 0
+	for l := range a.c {
+		positives += int(a.pos.count[l])
+		r.Entries += int(a.pos.count[l]) + int(a.neg.count[l])
+		for i := range int(a.neg.count[l]) {
+			r.StateBytes += 1 + 2*int(a.masked[l*lqaNegatives+i])
+		}
+	}
+	r.StateBytes += r.Entries * (entryBytes + a.d)
+	switch positives {
+	case 0:
+		r.Text = "Has seen nothing yet."
+	case lqaPositives * a.c:
+		r.Text = "Knows every label; keeps the clearest views."
+	default:
+		r.Text = "Collects views of the labels it sees."
+	}
+	return r
+}
+
+// The state, little-endian: version u32, C u32, D u32; then for each label the
+// number of its positive exemplars u8 and these, the number of its negative
+// ones u8 and these. An exemplar is its entropy f32, scale f16 and codes [D]
+// int8; a negative one goes on with the number of masked labels u8 and these,
+// u16 each, ascending.
+const (
+	lqaHeader  = 12
+	entryBytes = 6 // entropy and scale
+)
+
+func (a *lqa) AppendState(b []byte) []byte {
+	b = binary.LittleEndian.AppendUint32(b, lqaVersion)
+	b = binary.LittleEndian.AppendUint32(b, uint32(a.c))
+	b = binary.LittleEndian.AppendUint32(b, uint32(a.d))
+	for l := range a.c {
+		b = append(b, a.pos.count[l])
+		for i := range int(a.pos.count[l]) {
+			b = a.pos.appendEntry(b, l*lqaPositives+i)
+		}
+		b = append(b, a.neg.count[l])
+		for i := range int(a.neg.count[l]) {
+			slot := l*lqaNegatives + i
+			b = a.neg.appendEntry(b, slot)
+			b = append(b, a.masked[slot])
+			for _, j := range a.mask[slot][:a.masked[slot]] {
+				b = binary.LittleEndian.AppendUint16(b, j)
+			}
+		}
+	}
+	return b
+}
+
+// Restore reads what AppendState wrote for as many labels of the same width. It
+// reads twice: once to check, once to take over.
+func (a *lqa) Restore(state []byte) error {
+	if err := a.read(state, false); err != nil {
+		return fmt.Errorf("%w: lqa: %w", ErrState, err)
+	}
+	a.Reset()
+	return a.read(state, true)
+}
+
+func (a *lqa) read(b []byte, keep bool) error {
+	if len(b) < lqaHeader {
+		return errShort
+	}
+	if v := binary.LittleEndian.Uint32(b); v != lqaVersion {
+		return fmt.Errorf("version %d, not %d", v, lqaVersion)
+	}
+	if c, d := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:]); c != uint32(a.c) || d != uint32(a.d) {
+		return fmt.Errorf("%d labels of width %d, not %d of %d", c, d, a.c, a.d)
+	}
+	b = b[lqaHeader:]
+	for l := range a.c {
+		for _, c := range []*cache{&a.pos, &a.neg} {
+			if len(b) < 1 {
+				return errShort
+			}
+			n := b[0]
+			if int(n) > c.per {
+				return fmt.Errorf("%d exemplars for label %d, at most %d", n, l, c.per)
+			}
+			b = b[1:]
+			for i := range int(n) {
+				slot := l*c.per + i
+				var err error
+				if b, err = c.readEntry(b, slot, keep); err != nil {
+					return err
+				}
+				if c == &a.neg {
+					if b, err = a.readMask(b, slot, keep); err != nil {
+						return err
+					}
+				}
+			}
+			if keep {
+				c.count[l] = n
+			}
+		}
+	}
+	if len(b) != 0 {
+		return fmt.Errorf("%d bytes too many", len(b))
+	}
+	return nil
+}
+
+func (a *lqa) readMask(b []byte, slot int, keep bool) ([]byte, error) {
+	if len(b) < 1 || len(b) < 1+2*int(b[0]) {
+		return nil, errShort
+	}
+	n := int(b[0])
+	if n > lqaMask {
+		return nil, fmt.Errorf("%d masked labels, at most %d", n, lqaMask)
+	}
+	b = b[1:]
+	last := -1
+	for i := range n {
+		j := int(binary.LittleEndian.Uint16(b[2*i:]))
+		if j <= last || j >= a.c {
+			return nil, fmt.Errorf("masked label %d after %d of %d", j, last, a.c)
+		}
+		last = j
+		if keep {
+			a.mask[slot][i] = uint16(j)
+		}
+	}
+	if keep {
+		a.masked[slot] = uint8(n)
+	}
+	return b[2*n:], nil
+}
+
+var errShort = errors.New("ends too early")
+
+// exemplar is a frame as caches keep it.
+type exemplar struct {
+	codes []int8    // [D] round(f/scale)
+	scale float32   // a float16 value
+	float []float32 // [D] f itself, read where keys are floats
+}
+
+// cache holds up to per exemplars of each label; those of label l stand in
+// slots l·per and following.
+type cache struct {
+	per, d  int
+	count   []uint8   // [C]
+	entropy []float32 // [C·per]
+	scale   []float32 // [C·per]
+	codes   []int8    // [C·per][D]
+	floats  []float32 // [C·per][D] in tests, nil else
+}
+
+func newCache(c, per, d int, floats bool) cache {
+	k := cache{
+		per: per, d: d,
+		count:   make([]uint8, c),
+		entropy: make([]float32, c*per),
+		scale:   make([]float32, c*per),
+		codes:   make([]int8, c*per*d),
+	}
+	if floats {
+		k.floats = make([]float32, c*per*d)
+	}
+	return k
+}
+
+// offer stores x under label if a slot is free, or in place of the first
+// exemplar of highest entropy if h is lower. It returns the slot, or -1.
+func (k *cache) offer(label int, h float32, x *exemplar) int {
+	slot := label * k.per
+	if n := int(k.count[label]); n < k.per {
+		slot += n
+		k.count[label]++
+	} else {
+		for i := slot + 1; i < (label+1)*k.per; i++ {
+			if k.entropy[i] > k.entropy[slot] {
+				slot = i
+			}
+		}
+		if h >= k.entropy[slot] {
+			return -1
+		}
+	}
+	k.entropy[slot] = h
+	k.scale[slot] = x.scale
+	copy(k.codes[slot*k.d:], x.codes)
+	if k.floats != nil {
+		copy(k.floats[slot*k.d:], x.float)
+	}
+	return slot
+}
+
+// dot returns key·x.
+func (k *cache) dot(slot int, x *exemplar) float32 {
+	lo, hi := slot*k.d, (slot+1)*k.d
+	if k.floats != nil {
+		return numeric.Dot(k.floats[lo:hi], x.float)
+	}
+	return float32(float32(dotInt8(k.codes[lo:hi], x.codes)) * float32(k.scale[slot]*x.scale))
+}
+
+// dotInt8 is Σ a[i]·b[i], exact for up to 2¹⁷ codes. The slices have equal
+// length.
+func dotInt8(a, b []int8) int32 {
+	var s0, s1, s2, s3 int32 // independent sums: integers add in any order
+	for len(a) >= 8 && len(b) >= 8 {
+		x, y := (*[8]int8)(a), (*[8]int8)(b)
+		s0 += int32(x[0])*int32(y[0]) + int32(x[4])*int32(y[4])
+		s1 += int32(x[1])*int32(y[1]) + int32(x[5])*int32(y[5])
+		s2 += int32(x[2])*int32(y[2]) + int32(x[6])*int32(y[6])
+		s3 += int32(x[3])*int32(y[3]) + int32(x[7])*int32(y[7])
+		a, b = a[8:], b[8:]
+	}
+	for i, v := range a {
+		s0 += int32(v) * int32(b[i])
+	}
+	return s0 + s1 + s2 + s3
+}
+
+func (k *cache) appendEntry(b []byte, slot int) []byte {
+	b = binary.LittleEndian.AppendUint32(b, math.Float32bits(k.entropy[slot]))
+	b = numeric.AppendFloat16(b, k.scale[slot])
+	for _, c := range k.codes[slot*k.d : (slot+1)*k.d] {
+		b = append(b, byte(c))
+	}
+	return b
+}
+
+// readEntry checks an exemplar at the head of b, stores it if keep is set and
+// returns the rest of b.
+func (k *cache) readEntry(b []byte, slot int, keep bool) ([]byte, error) {
+	if len(b) < entryBytes+k.d {
+		return nil, errShort
+	}
+	h := math.Float32frombits(binary.LittleEndian.Uint32(b))
+	var scale [1]float32
+	numeric.FromFloat16(scale[:], b[4:6])
+	codes := b[entryBytes : entryBytes+k.d]
+	if !(h >= 0 && h <= maxEntropy) || math.Signbit(float64(h)) {
+		return nil, fmt.Errorf("entropy %v", h)
+	}
+	if !(scale[0] > 0 && scale[0] <= 1) {
+		return nil, fmt.Errorf("scale %v", scale[0])
+	}
+	for _, c := range codes {
+		if c == 0x80 { // -128: no rounding makes it
+			return nil, errors.New("code -128")
+		}
+	}
+	if keep {
+		k.entropy[slot], k.scale[slot] = h, scale[0]
+		for i, c := range codes {
+			k.codes[slot*k.d+i] = int8(c)
+		}
+	}
+	return b[entryBytes+k.d:], nil
+}
+
+// maxEntropy is above ln C for every C up to MaxLabels.
+const maxEntropy = 16
