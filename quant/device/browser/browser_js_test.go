@@ -14,3 +14,7 @@ func TestKernels(t *testing.T) {
 	}
 	kerneltest.Run(t, func() device.Host { return browser.New() })
 }
+
+func BenchmarkKernels(b *testing.B) {
+	kerneltest.Bench(b, func() device.Host { return browser.New() })
+}

@@ -15,3 +15,7 @@ func TestKernels(t *testing.T) {
 		return h
 	})
 }
+
+func BenchmarkKernels(b *testing.B) {
+	kerneltest.Bench(b, func() device.Host { return native.New() })
+}

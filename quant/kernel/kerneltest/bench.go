@@ -1,0 +1,67 @@
+package kerneltest
+
+import (
+	"fmt"
+	"testing"
+
+	"lqa/quant/device"
+	"lqa/quant/kernel"
+)
+
+// Shapes are layers of EfficientNet-Lite0 at 224: M pixels, K inputs, N
+// outputs of a pointwise convolution.
+var Shapes = []struct{ M, K, N int }{
+	{12544, 16, 96}, {3136, 96, 24}, {784, 240, 40}, {196, 480, 112}, {49, 672, 192}, {49, 320, 1280},
+}
+
+// Bench times the kernels that a frame spends its time in, on one host, in
+// GMAC/s and G values/s.
+func Bench(b *testing.B, newHost func() device.Host) {
+	run := func(name string, work float64, unit string, build func(l *device.Layout) kernel.Command) {
+		b.Run(name, func(b *testing.B) {
+			var l device.Layout
+			list := build(&l).Append(nil).End()
+			at := l.Alloc(device.Commands, 4*len(list))
+			h := newHost()
+			defer h.Close()
+			d, err := device.Start(h, &l)
+			if err != nil {
+				b.Fatal(err)
+			}
+			if err := d.WriteU32(at, list); err != nil {
+				b.Fatal(err)
+			}
+			for b.Loop() {
+				if err := d.Run(at); err != nil {
+					b.Fatal(err)
+				}
+			}
+			b.ReportMetric(work*float64(b.N)/b.Elapsed().Seconds()/1e9, unit)
+		})
+	}
+	alloc := func(l *device.Layout, n int) uint32 { return l.Alloc(device.Activations, n) }
+	for _, s := range Shapes {
+		run(fmt.Sprintf("gemm_q8c/%dx%dx%d", s.M, s.K, s.N), float64(s.M*s.K*s.N), "GMAC/s", func(l *device.Layout) kernel.Command {
+			return kernel.GEMMQ8C{Q: alloc(l, 2*s.M*s.K), S: alloc(l, 8*s.M), W: alloc(l, s.N*s.K), Cols: alloc(l, 12*s.N),
+				Y: alloc(l, 4*s.M*s.N), Scratch: alloc(l, 16*s.K), M: s.M, K: s.K, N: s.N, LDY: s.N, Hi: 6}
+		})
+	}
+	s := Shapes[2]
+	run("gemm_f32", float64(s.M*s.K*s.N), "GMAC/s", func(l *device.Layout) kernel.Command {
+		return kernel.GEMMF32{A: alloc(l, 4*s.M*s.K), W: alloc(l, 4*kernel.PackedF32Len(s.N, s.K)), Y: alloc(l, 4*s.M*s.N),
+			M: s.M, K: s.K, N: s.N, LDA: s.K, LDY: s.N, Hi: 6}
+	})
+	run("quant", 3136*96, "Gvalue/s", func(l *device.Layout) kernel.Command {
+		return kernel.Quant{X: alloc(l, 4*3136*96), Q: alloc(l, 2*3136*96), S: alloc(l, 8*3136), M: 3136, K: 96, LDX: 96}
+	})
+	for _, k := range []int{3, 5} {
+		for _, stride := range []int{1, 2} {
+			const size, c = 56, 144
+			out := size / stride
+			run(fmt.Sprintf("depthwise/%dx%ds%d", k, k, stride), float64(out*out*c*k*k), "GMAC/s", func(l *device.Layout) kernel.Command {
+				return kernel.Depthwise{X: alloc(l, 4*size*size*c), W: alloc(l, 4*(1+k*k)*c), Y: alloc(l, 4*out*out*c),
+					Kernel: k, Stride: stride, Pad: (k - stride) / 2, Height: size, Width: size, C: c, OutHeight: out, OutWidth: out, Hi: 6}
+			})
+		}
+	}
+}
