@@ -384,4 +384,7 @@ func (e *Engine) embed(label string, templates []string) ([]float32, error) {
 func (e *Engine) Memory() device.Memory { return e.dev.Memory() }
 
 // Close frees the device.
-func (e *Engine) Close() error { return e.dev.Close() }
+func (e *Engine) Close() error {
+	e.reader.Close()
+	return e.dev.Close()
+}
