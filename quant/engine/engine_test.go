@@ -1,0 +1,269 @@
+package engine_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"io"
+	"math"
+	"testing"
+
+	"lqa/quant/clip"
+	"lqa/quant/engine"
+	"lqa/quant/engine/enginetest"
+	"lqa/quant/numeric"
+	"lqa/quant/shq"
+)
+
+// load opens a file and reads all of it.
+func load(t testing.TB, file []byte) *engine.Engine {
+	t.Helper()
+	e, err := engine.Open(bytes.NewReader(file), engine.Options{Host: newHost()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	for want := 0; ; want++ {
+		stage, err := e.LoadStage(context.Background())
+		if err == io.EOF {
+			return e
+		}
+		if err != nil || stage != want {
+			t.Fatalf("stage %d, %v; want %d", stage, err, want)
+		}
+	}
+}
+
+func encode(t testing.TB, e *engine.Engine, rgba []byte, w, h int) []float32 {
+	t.Helper()
+	x := make([]float32, e.Config().Embed)
+	if err := e.SetFrame(rgba, w, h); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Encode(x); err != nil {
+		t.Fatal(err)
+	}
+	return x
+}
+
+// TestStages: pictures and default labels are answered before the text side
+// has come; other labels say that it has not.
+func TestStages(t *testing.T) {
+	var seen []engine.Progress
+	file := enginetest.SHQ(t, 1, false)
+	e, err := engine.Open(bytes.NewReader(file), engine.Options{Host: newHost(), Progress: func(p engine.Progress) { seen = append(seen, p) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	x := make([]float32, 24)
+	if err := e.Encode(x); !errors.Is(err, engine.ErrNotLoaded) {
+		t.Errorf("before the first stage: %v", err)
+	}
+	if stage, err := e.LoadStage(context.Background()); stage != engine.StageImage || err != nil {
+		t.Fatal(stage, err)
+	}
+	encode(t, e, enginetest.Picture(80, 60, 1), 80, 60)
+	if _, err := e.EmbedText([]string{"Mug"}); err != nil {
+		t.Errorf("a default label: %v", err)
+	}
+	if _, err := e.EmbedText([]string{"keyboard"}); !errors.Is(err, engine.ErrTextNotReady) {
+		t.Errorf("another label: %v", err)
+	}
+	if stage, err := e.LoadStage(context.Background()); stage != engine.StageText || err != nil {
+		t.Fatal(stage, err)
+	}
+	if _, err := e.LoadStage(context.Background()); err != io.EOF {
+		t.Errorf("after the last stage: %v", err)
+	}
+	if got := e.Known([]string{"MUG", "red_dog", "keyboard"}); !got[0] || got[1] || !got[2] {
+		t.Errorf("known %v", got)
+	}
+	if last := seen[len(seen)-1]; last.LoadedBytes != last.TotalBytes || last.TotalBytes != int64(len(file)) {
+		t.Errorf("progress ends at %+v of %d bytes", last, len(file))
+	}
+}
+
+func TestEmbedText(t *testing.T) {
+	e := load(t, enginetest.SHQ(t, 1, false))
+	xs, err := e.EmbedText([]string{"mug", "red dog", "🙂", "keyboard", "dog red"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, x := range xs {
+		if n := numeric.Dot(x, x); math.Abs(float64(n)-1) > 1e-5 {
+			t.Errorf("label %d has norm² %v", i, n)
+		}
+	}
+	if d := numeric.Dot(xs[1], xs[4]); d < 0.9999 { // a bag knows no order
+		t.Errorf("cosine of permuted words %v", d)
+	}
+	other, err := e.EmbedPrompts([]string{"mug"}, []string{"a red {}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if d := numeric.Dot(other[0], xs[0]); d > 0.999 {
+		t.Errorf("another template changes nothing: cosine %v", d)
+	}
+}
+
+// TestView: what is read back can be put in again; an effect on it changes the
+// answer.
+func TestView(t *testing.T) {
+	e := load(t, enginetest.SHQ(t, 1, false))
+	before := encode(t, e, enginetest.Picture(100, 70, 3), 100, 70)
+	view := make([]byte, 4*e.ViewSize()*e.ViewSize())
+	if err := e.View(view); err != nil {
+		t.Fatal(err)
+	}
+	again := make([]float32, len(before))
+	step := func(v []byte) {
+		t.Helper()
+		if err := e.SetView(v); err != nil {
+			t.Fatal(err)
+		}
+		if err := e.Encode(again); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if step(view); numeric.Dot(before, again) < 0.99999 {
+		t.Error("the same view gives another embedding")
+	}
+	for i := range view {
+		view[i] /= 4
+	}
+	if step(view); numeric.Dot(before, again) > 0.9999 {
+		t.Error("a darkened view gives the same embedding")
+	}
+	for name, err := range map[string]error{
+		"short view":   e.SetView(view[1:]),
+		"short buffer": e.View(view[1:]),
+		"no pixels":    e.SetFrame([]byte{}, 0, 5),
+		"wrong length": e.SetFrame(make([]byte, 7), 1, 2),
+		"too large":    e.SetFrame(nil, 4000, 3000),
+		"overflow":     e.SetFrame(nil, 1<<40, 1<<40),
+	} {
+		if !errors.Is(err, clip.ErrPicture) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestSetFrame_Shapes: any picture within the limit has a view.
+func TestSetFrame_Shapes(t *testing.T) {
+	e := load(t, enginetest.SHQ(t, 1, false))
+	for _, s := range [][2]int{{1, 1}, {2, 3}, {64, 64}, {1, 2000}, {2000, 1}, {1920, 1080}, {1080, 1920}, {1440, 1440}, {65, 64}} {
+		x := encode(t, e, enginetest.Picture(s[0], s[1], 1), s[0], s[1])
+		for _, v := range x {
+			if v != v {
+				t.Fatalf("%v: NaN", s)
+			}
+		}
+	}
+}
+
+// TestQuantizedNearFloat: eight bits change an embedding little.
+func TestQuantizedNearFloat(t *testing.T) {
+	q, f := load(t, enginetest.SHQ(t, 5, false)), load(t, enginetest.SHQ(t, 5, true))
+	for seed := range uint32(5) {
+		p := enginetest.Picture(90, 90, seed)
+		if d := numeric.Dot(encode(t, q, p, 90, 90), encode(t, f, p, 90, 90)); d < 0.995 {
+			t.Errorf("picture %d: cosine %v", seed, d)
+		}
+	}
+}
+
+// TestSameBits: the same RGBA bytes give the same embedding bits on every
+// host; the constant was made once, natively.
+func TestSameBits(t *testing.T) {
+	e := load(t, enginetest.SHQ(t, 7, false))
+	h := sha256.New()
+	for seed := range uint32(4) {
+		w, ht := 120+17*int(seed), 90
+		for _, v := range encode(t, e, enginetest.Picture(w, ht, seed), w, ht) {
+			binary.Write(h, binary.LittleEndian, v)
+		}
+	}
+	xs, err := e.EmbedText([]string{"red dog", "blue cat, mugs!"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, x := range xs {
+		binary.Write(h, binary.LittleEndian, x)
+	}
+	const want = "2413600ea6921883"
+	if got := hex.EncodeToString(h.Sum(nil)[:8]); got != want {
+		t.Errorf("hash %s, want %s", got, want)
+	}
+}
+
+// TestBadFiles: what a download can do to a file, each with its own error.
+func TestBadFiles(t *testing.T) {
+	good := enginetest.SHQ(t, 1, false)
+	flip := func(i int) []byte {
+		b := bytes.Clone(good)
+		b[i] ^= 1
+		return b
+	}
+	for name, c := range map[string]struct {
+		file []byte
+		want error
+	}{
+		"empty":       {nil, shq.ErrTruncated},
+		"HTML":        {[]byte("<!doctype html><title>404</title><p>not found, sorry, this is an error page"), shq.ErrMagic},
+		"truncated":   {good[:len(good)-10], shq.ErrTruncated},
+		"half":        {good[:len(good)/2], shq.ErrTruncated},
+		"version":     {flip(4), shq.ErrVersion},
+		"manifest":    {flip(100), shq.ErrCorrupt},
+		"last byte":   {flip(len(good) - 1), shq.ErrCorrupt},
+		"more at end": {append(bytes.Clone(good), 0), shq.ErrCorrupt},
+	} {
+		err := func() error {
+			e, err := engine.Open(bytes.NewReader(c.file), engine.Options{Host: newHost()})
+			if err != nil {
+				return err
+			}
+			defer e.Close()
+			for {
+				if _, err := e.LoadStage(context.Background()); err != nil {
+					return err
+				}
+			}
+		}()
+		if !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+}
+
+// TestEncode_NoAllocations: a frame leaves nothing for the collector.
+func TestEncode_NoAllocations(t *testing.T) {
+	if !isNative {
+		t.Skip("counts allocations of the native host only: calls into JavaScript allocate")
+	}
+	e := load(t, enginetest.SHQ(t, 1, false))
+	p, x := enginetest.Picture(80, 60, 1), make([]float32, 24)
+	if n := testing.AllocsPerRun(20, func() {
+		if e.SetFrame(p, 80, 60) != nil || e.Encode(x) != nil {
+			t.Fatal("failed")
+		}
+	}); n != 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
+func TestLoadStage_Cancel(t *testing.T) {
+	e, err := engine.Open(bytes.NewReader(enginetest.SHQ(t, 1, false)), engine.Options{Host: newHost()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer e.Close()
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	if _, err := e.LoadStage(ctx); !errors.Is(err, context.Canceled) {
+		t.Errorf("got %v", err)
+	}
+}

@@ -1,0 +1,120 @@
+// Package enginetest makes small models with random weights, for tests of
+// whatever needs a loaded engine.
+package enginetest
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"math"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"lqa/quant/clip"
+	"lqa/quant/numeric"
+	"lqa/quant/qtype"
+	"lqa/quant/shq"
+)
+
+// Config is the small model's configuration: both kernels, both strides, a
+// residual, odd channel counts.
+func Config() *clip.Config {
+	none := float32(0.1)
+	return &clip.Config{
+		Embed: 24, LogitScale: 20, Temperature: 1, NoneCosine: &none,
+		Image: clip.Image{
+			Kind: "efficientnet-lite", Size: 64, Mean: [3]float32{0.5, 0.5, 0.5}, Std: [3]float32{0.5, 0.5, 0.5},
+			Stem: 8, Features: 40,
+			Blocks: []clip.Block{
+				{Kernel: 3, Stride: 1, Expand: 1, In: 8, Out: 12},
+				{Kernel: 5, Stride: 2, Expand: 6, In: 12, Out: 20},
+				{Kernel: 3, Stride: 1, Expand: 4, In: 20, Out: 20},
+				{Kernel: 3, Stride: 2, Expand: 2, In: 20, Out: 28},
+				{Kernel: 5, Stride: 1, Expand: 3, In: 28, Out: 28},
+			},
+		},
+		Text: clip.Text{Kind: "bag", Vocab: len(vocab), Width: 12, Hidden: 20, Context: 8,
+			Templates: []string{"a photo of a {}", "{}"}, Defaults: []string{"mug", "banana"}, Ready: 3},
+	}
+}
+
+var vocab = strings.Fields("[PAD] [UNK] a photo of ##s mug banana key ##board dog cat red blue , !")
+
+// ReadyNames are the small model's ready labels.
+var ReadyNames = []string{"mug", "banana", "keyboard"}
+
+// SHQ writes the small model; float keeps all weights in half precision. The
+// same seed gives the same bytes.
+func SHQ(t testing.TB, seed uint64, float bool) []byte {
+	t.Helper()
+	cfg := Config()
+	rng := rand.New(rand.NewPCG(seed, 0))
+	raw, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	stages := make([][]shq.TensorData, 2)
+	for _, s := range cfg.Tensors() {
+		d := shq.TensorData{Name: s.Name, Kind: s.Default, Shape: s.Shape}
+		switch {
+		case s.Name == "text.vocab":
+			d.Data = []byte(strings.Join(vocab, "\n"))
+			d.Shape = []int{len(d.Data)}
+		case s.Name == "label.ready.names":
+			d.Data = []byte(strings.Join(ReadyNames, "\n") + "\n")
+			d.Shape = []int{len(d.Data)}
+		default:
+			n, cols := 1, s.Shape[len(s.Shape)-1]
+			for _, v := range s.Shape {
+				n *= v
+			}
+			// Keep the variance of activations near 1 from layer to layer.
+			spread := 1.7 / float32(max(1, cols))
+			if strings.HasSuffix(s.Name, ".bias") {
+				spread = 0.1
+			} else if cols > 1 {
+				spread = 2.4 * invSqrt(cols)
+			}
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = (rng.Float32()*2 - 1) * spread
+			}
+			if float {
+				d.Kind = qtype.F16
+			}
+			switch d.Kind {
+			case qtype.Q8C:
+				d.Data = qtype.AppendQ8C(nil, x, s.Shape[0], s.Shape[1])
+			case qtype.Q8R:
+				d.Data = qtype.AppendQ8R(nil, x, s.Shape[0], s.Shape[1])
+			default:
+				d.Data = numeric.AppendFloat16(nil, x...)
+			}
+		}
+		stages[s.Stage] = append(stages[s.Stage], d)
+	}
+	var out bytes.Buffer
+	if err := shq.Write(&out, fmt.Sprint("small-", seed), raw, shq.Provenance{Source: "random", Licence: "Apache-2.0", Tool: "enginetest"}, stages); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func invSqrt(n int) float32 { return float32(1 / math.Sqrt(float64(n))) }
+
+// Picture is w × h pixels of smooth colour with some texture, the same on
+// every platform.
+func Picture(w, h int, seed uint32) []byte {
+	out := make([]byte, 0, w*h*4)
+	s := seed*2654435761 + 1
+	for y := range h {
+		for x := range w {
+			s = s*1664525 + 1013904223
+			n := int(s>>28) - 8
+			v := func(a, b int) byte { return byte(max(0, min(255, (a*x/w+b*y/h)%256+n))) }
+			out = append(out, v(200, 50), v(30, 180), v(90, 90), 255)
+		}
+	}
+	return out
+}
