@@ -1,0 +1,177 @@
+package shift
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"testing"
+)
+
+// picture has edges, gradients and every alpha.
+func picture(w, h int) []byte {
+	p := make([]byte, 4*w*h)
+	for i := range w * h {
+		x, y := i%w, i/w
+		p[4*i], p[4*i+1], p[4*i+2], p[4*i+3] = byte(x*255/max(1, w-1)), byte(y*37), byte(x/4%2*255), byte(i)
+	}
+	return p
+}
+
+func mean(p []byte) (m float64) {
+	for i := range p {
+		if i%4 != 3 {
+			m += float64(p[i])
+		}
+	}
+	return m / float64(len(p)*3/4)
+}
+
+// roughness is the mean absolute difference of neighbours in a row.
+func roughness(p []byte, w int) (m float64) {
+	for i := 4; i < len(p); i++ {
+		if i%4 != 3 && i/4%w != 0 {
+			m += max(float64(p[i])-float64(p[i-4]), float64(p[i-4])-float64(p[i]))
+		}
+	}
+	return m / float64(len(p))
+}
+
+// TestEffects: each severity is harder than the one before, alpha stays, the
+// same seed gives the same bytes, and odd sizes work.
+func TestEffects(t *testing.T) {
+	const w, h = 230, 224
+	harm := map[string]func(p []byte) float64{
+		"dark":  func(p []byte) float64 { return -mean(p) },
+		"blur":  func(p []byte) float64 { return -roughness(p, w) },
+		"noise": func(p []byte) float64 { return roughness(p, w) },
+	}
+	for _, k := range Kinds {
+		t.Run(k.Name, func(t *testing.T) {
+			last := harm[k.Name](picture(w, h))
+			for s := 1; s <= MaxSeverity; s++ {
+				a, b := picture(w, h), picture(w, h)
+				for _, p := range [][]byte{a, b} {
+					e, err := New(k.Name, s, 7)
+					if err != nil {
+						t.Fatal(err)
+					}
+					e.Apply(p, w, h)
+				}
+				if !bytes.Equal(a, b) {
+					t.Errorf("severity %d: same seed, other bytes", s)
+				}
+				for i, v := range picture(w, h) {
+					if i%4 == 3 && a[i] != v {
+						t.Fatalf("severity %d: alpha %d became %d", s, v, a[i])
+					}
+				}
+				now := harm[k.Name](a)
+				if now <= last {
+					t.Errorf("severity %d: harm %v after %v", s, now, last)
+				}
+				last = now
+			}
+			e, _ := New(k.Name, 5, 7)
+			for _, size := range [][2]int{{0, 0}, {1, 1}, {1, 9}, {9, 1}, {2, 3}, {7, 5}} {
+				e.Apply(picture(size[0], size[1]), size[0], size[1])
+			}
+		})
+	}
+}
+
+// TestNoise_Fresh: two frames of one effect have different noise, of the stated
+// deviation.
+func TestNoise_Fresh(t *testing.T) {
+	e, err := New("noise", 3, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	grey := bytes.Repeat([]byte{128}, 4*100*100)
+	a, b := bytes.Clone(grey), bytes.Clone(grey)
+	e.Apply(a, 100, 100)
+	e.Apply(b, 100, 100)
+	if bytes.Equal(a, b) {
+		t.Error("the same noise twice")
+	}
+	var sum, square float64
+	for i, v := range a {
+		if i%4 != 3 {
+			d := float64(v) - 128
+			sum += d
+			square += d * d
+		}
+	}
+	n := float64(len(a) * 3 / 4)
+	if m, s2 := sum/n, square/n; m < -0.5 || m > 0.5 || s2 < 21*21 || s2 > 23*23 {
+		t.Errorf("mean %v, mean square %v, want 0 and 22²", m, s2)
+	}
+}
+
+// TestBlur_Box compares with the mean worked out in plain loops.
+func TestBlur_Box(t *testing.T) {
+	const w, h, r = 9, 4, 2
+	got := picture(w, h)
+	line := make([]byte, 4*w)
+	for y := range h {
+		boxLine(got[4*w*y:], line, 4, w, r)
+	}
+	in := picture(w, h)
+	for y := range h {
+		for x := range w {
+			for c := range 3 {
+				sum := 0
+				for k := -r; k <= r; k++ {
+					sum += int(in[4*(w*y+min(max(x+k, 0), w-1))+c])
+				}
+				if want := byte((sum + r) / (2*r + 1)); got[4*(w*y+x)+c] != want {
+					t.Errorf("(%d,%d)[%d] = %d, want %d", x, y, c, got[4*(w*y+x)+c], want)
+				}
+			}
+		}
+	}
+}
+
+// TestBits holds every platform to the same bytes.
+func TestBits(t *testing.T) {
+	h := sha256.New()
+	for _, k := range Kinds {
+		for s := 1; s <= MaxSeverity; s++ {
+			e, err := New(k.Name, s, 42)
+			if err != nil {
+				t.Fatal(err)
+			}
+			p := picture(230, 225)
+			e.Apply(p, 230, 225)
+			h.Write(p)
+		}
+	}
+	const want = "893edc640c4a22598ae62c564a43dcb791d06c9407b8de368c2de3d1846bc757"
+	if got := hex.EncodeToString(h.Sum(nil)); got != want {
+		t.Errorf("effects hash to %s, want %s", got, want)
+	}
+}
+
+func TestNew_Errors(t *testing.T) {
+	for _, c := range []struct {
+		name     string
+		severity int
+	}{{"fog", 1}, {"", 1}, {"dark", 0}, {"dark", 6}, {"dark", -1}} {
+		if _, err := New(c.name, c.severity, 0); !errors.Is(err, ErrEffect) {
+			t.Errorf("%s:%d: %v, want ErrEffect", c.name, c.severity, err)
+		}
+	}
+}
+
+func BenchmarkApply(b *testing.B) {
+	for _, k := range Kinds {
+		b.Run(fmt.Sprintf("%s/224", k.Name), func(b *testing.B) {
+			e, _ := New(k.Name, 3, 1)
+			p := picture(224, 224)
+			for b.Loop() {
+				e.Apply(p, 224, 224)
+			}
+		})
+	}
+}
