@@ -30,6 +30,7 @@ const (
 	Loaded   Kind = "loaded"
 	Opened   Kind = "opened"
 	Result   Kind = "result"
+	Dropped  Kind = "dropped" // a frame that a newer one of its session overtook
 	Done     Kind = "done"
 	Failed   Kind = "error"
 )
@@ -56,6 +57,8 @@ type Reply struct {
 	Version int    `json:"version,omitempty"` // hello
 	Session string `json:"session,omitempty"`
 
+	Memory *Memory `json:"memory,omitempty"` // loaded, result
+
 	*ProgressInfo
 	*ModelInfo
 	*SessionInfo
@@ -80,7 +83,6 @@ type ModelInfo struct {
 	Templates []string `json:"templates"`
 	Adapters  []string `json:"adapters"`
 	LoadMS    float64  `json:"loadMS"`
-	Memory    Memory   `json:"memory"`
 }
 
 // SessionInfo answers open and labels.
@@ -98,7 +100,6 @@ type Answer struct {
 	ViewMS   float64 `json:"viewMS"`
 	EncodeMS float64 `json:"encodeMS"`
 	AdaptMS  float64 `json:"adaptMS"`
-	Memory   Memory  `json:"memory"`
 	Report   Report  `json:"report"`
 }
 
@@ -159,5 +160,6 @@ const (
 	NoSIMD          Code = "device.no-simd"
 	NoMemory        Code = "device.memory"
 	BadImage        Code = "image.bad"
+	NotLoaded       Code = "load.not-loaded"
 	Internal        Code = "internal"
 )
