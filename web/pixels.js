@@ -3,6 +3,7 @@
 
 /** @type {OffscreenCanvasRenderingContext2D | null} */
 let context = null;
+let direct = true; // VideoFrame.copyTo converts to RGBA, as far as we know
 
 /**
  * Writes an image's RGBA bytes into target and closes the image. One that is
@@ -22,6 +23,15 @@ export async function pixels(image, target, capacity) {
     let width = isFrame ? image.displayWidth : image.width;
     let height = isFrame ? image.displayHeight : image.height;
     if (!(width > 0 && height > 0)) throw new Error('the picture is empty');
+    if (direct && isFrame && width * height <= capacity &&
+        width === image.visibleRect?.width && height === image.visibleRect.height && !image.rotation) {
+      try {
+        await image.copyTo(target.subarray(0, width * height * 4), {format: 'RGBA'});
+        return {width, height};
+      } catch {
+        direct = false; // an older browser: draw and read back instead
+      }
+    }
     const scale = Math.min(1, Math.sqrt(capacity / (width * height)));
     width = Math.max(1, Math.floor(width * scale));
     height = Math.max(1, Math.floor(height * scale));
