@@ -1,0 +1,250 @@
+#!/usr/bin/env bash
+# Front door. ./build.sh help lists what there is.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+
+# What is made lands here, out of git's sight.
+build=build
+staticcheck=honnef.co/go/tools/cmd/staticcheck@v0.8.2
+typescript=typescript@7.0.2
+
+help() {
+	cat <<-'END'
+		usage: ./build.sh COMMAND [arguments]
+
+		  serve [-addr host:port] [-tls] [-v]   build the site, serve it, print its address
+		  test [PART ...]                       all checks, or some of: lint types native node chromium golden page
+		  bench [-busy-ok]                      speed and memory as JSON lines
+		  eval --suite NAME                     accuracy as JSON lines
+		  shq COMMAND                           convert, inspect, verify .shq files
+		  train                                 rebuild the float weights into build/
+		  fmt                                   format the Go code
+
+		serve needs Go alone. test also uses Chromium, Node.js and Python; what is missing it
+		installs where it may (root on Debian), or says how to and what it skips.
+	END
+}
+
+say() { printf '%s\n' "$*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+need_go() {
+	if ! have go; then
+		say "build.sh: Go is missing. Get it from https://go.dev/dl/ (1.21 or later; it fetches the version in go.mod itself)."
+		exit 1
+	fi
+	# A Go older than go.mod's, told to stay local, may fetch the right one here.
+	if ! go list -m >/dev/null 2>&1; then export GOTOOLCHAIN=auto; fi
+}
+
+# ---- test ------------------------------------------------------------------
+
+failed=() skipped=()
+
+# step NAME COMMAND...: run it, note a failure, go on.
+step() {
+	local name=$1 start=$SECONDS
+	shift
+	echo "== $name"
+	if "$@"; then
+		echo "   $name: $((SECONDS - start)) s"
+	else
+		echo "   $name: FAILED after $((SECONDS - start)) s"
+		failed+=("$name")
+	fi
+}
+
+skip() { # NAME REASON
+	echo "== $1"
+	echo "   SKIPPED: $2"
+	skipped+=("$1: $2")
+}
+
+# want COMMAND PACKAGE...: be sure that there is such a command, by Debian's packages if need be.
+want() {
+	local cmd=$1
+	shift
+	have "$cmd" && return
+	if [[ $(id -u) == 0 ]] && have apt-get; then
+		echo "== installing $*"
+		# The first try serves where the package lists are fresh, the second where they are not.
+		DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@" >"$build/apt.log" 2>&1 ||
+			{ apt-get update && DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"; } >>"$build/apt.log" 2>&1 ||
+			tail -n 5 "$build/apt.log"
+	fi
+	have "$cmd" && return
+	say "build.sh: $cmd is missing. On Debian: sudo apt-get install -y $*"
+	return 1
+}
+
+gofmt_clean() {
+	local dirty
+	dirty=$(git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 -r gofmt -l)
+	[[ -z $dirty ]] || { printf 'not formatted (./build.sh fmt):\n%s\n' "$dirty"; return 1; }
+}
+
+js() { GOOS=js GOARCH=wasm "$@"; }
+
+# check runs staticcheck; the binary is built once, natively, for both targets.
+check() { "$build/bin/staticcheck" ./...; }
+
+fetch_staticcheck() {
+	mkdir -p "$build/bin"
+	[[ -x $build/bin/staticcheck ]] || GOBIN=$PWD/$build/bin go install "$staticcheck"
+}
+
+# tested prints the packages with tests that build for the target in the
+# environment, all but the patterns given.
+tested() {
+	local pattern
+	pattern=$(IFS='|'; echo "$*")
+	go list -e -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep -Ev "${pattern:-^$}"
+}
+
+# gotest ARGUMENTS: go test, told briefly. tally's status counts, and go test's.
+gotest() { go test -json "$@" 2>&1 | "$build/bin/tally" -totals "$build/totals"; }
+
+test_native() { gotest $(tested '^lqa/web/test$'); }
+
+test_node() {
+	# wasm_exec.js has 8 KiB for arguments and environment together: give it little.
+	env -i PATH="$PATH" HOME="$HOME" GOOS=js GOARCH=wasm GOFLAGS="${GOFLAGS:-}" GOTOOLCHAIN="${GOTOOLCHAIN:-}" \
+		GOPROXY="$(go env GOPROXY)" GOMODCACHE="$(go env GOMODCACHE)" GOCACHE="$(go env GOCACHE)" \
+		LQA_DATA="${LQA_DATA:-}" LQA_MODELS="${LQA_MODELS:-}" LQA_HOST=node \
+		go test -json -p 2 -exec "$PWD/web/cmd/nodeexec" $(js tested '/native$' '/cmd/' '^lqa/web/') 2>&1 |
+		"$build/bin/tally" -totals "$build/totals"
+}
+
+# Each package gets its own Chromium: one at a time.
+test_chromium() {
+	GOOS=js GOARCH=wasm go test -json -p 1 -exec "$PWD/$build/bin/chromiumexec" $(js tested '/native$' '/cmd/' '^lqa/web/') 2>&1 |
+		"$build/bin/tally" -totals "$build/totals"
+}
+
+test_page() { gotest -timeout 12m ./web/test; }
+
+types() {
+	[[ -x $build/node_modules/.bin/tsc ]] || npm install --prefix "$build" --no-audit --no-fund --silent "$typescript"
+	"$build/node_modules/.bin/tsc" -p web/tsconfig.json
+}
+
+run_tests() {
+	local parts=" ${*:-lint types native node chromium golden page} " chromium=1 node=1
+	local begin=$SECONDS before
+	need_go
+	mkdir -p "$build/bin"
+	rm -f "$build/totals"
+	before=$(git status --porcelain 2>/dev/null || true)
+	go build -o "$build/bin/" ./web/cmd/tally ./web/cmd/chromiumexec
+
+	case $parts in *" node "* | *" types "*) want node nodejs npm || node= ;; esac
+	case $parts in *" types "*) want npm npm || true ;; esac
+	case $parts in *" chromium "* | *" page "*) have_chromium || want chromium chromium || chromium= ;; esac
+
+	for part in $parts; do
+		case $part in
+		lint)
+			step "gofmt" gofmt_clean
+			step "vet, native" go vet ./...
+			step "vet, js/wasm" js go vet $(js go list -e ./wasm/... ./quant/... ./tta/...)
+			if fetch_staticcheck; then
+				step "staticcheck, native" check
+				step "staticcheck, js/wasm" js check
+			else
+				skip "staticcheck" "could not fetch $staticcheck"
+			fi
+			;;
+		types)
+			if [[ $node ]] && have npm; then step "types of web/*.js" types; else skip "types of web/*.js" "no Node.js"; fi
+			;;
+		native) step "tests, native" test_native ;;
+		node)
+			if [[ $node ]]; then step "tests, js/wasm in Node.js" test_node; else skip "tests in Node.js" "no Node.js"; fi
+			;;
+		chromium)
+			if [[ $chromium ]]; then step "tests, js/wasm in Chromium" test_chromium; else skip "tests in Chromium" "no Chromium"; fi
+			;;
+		golden)
+			if have python3 && python3 -c 'import numpy' 2>/dev/null; then
+				step "golden files, Python" golden
+			else
+				skip "golden files, Python" "no python3 with numpy (pip install numpy)"
+			fi
+			;;
+		page)
+			if [[ $chromium ]]; then step "page tests" test_page; else skip "page tests" "no Chromium"; fi
+			;;
+		*)
+			say "build.sh: no such part of test: $part"
+			exit 2
+			;;
+		esac
+	done
+	if [[ $(git status --porcelain 2>/dev/null || true) != "$before" ]]; then
+		echo "== the tests changed the tree:"
+		git status --porcelain
+		failed+=("clean tree")
+	fi
+	summary $((SECONDS - begin))
+}
+
+have_chromium() {
+	[[ -n ${CHROMIUM:-} ]] || have chromium || have chromium-browser || have google-chrome-stable || have google-chrome
+}
+
+golden() {
+	local script status=0
+	for script in $(git ls-files '*/golden_check.py'); do
+		python3 "$script" || { echo "FAIL $script"; status=1; }
+	done
+	return $status
+}
+
+summary() { # SECONDS
+	local passed=0 bad=0 missed=0 p f s
+	if [[ -f $build/totals ]]; then
+		while read -r p f s; do passed=$((passed + p)) bad=$((bad + f)) missed=$((missed + s)); done <"$build/totals"
+	fi
+	echo "== summary after $1 s"
+	for s in ${skipped[@]+"${skipped[@]}"}; do echo "   SKIPPED $s"; done
+	for f in ${failed[@]+"${failed[@]}"}; do echo "   FAILED $f"; done
+	# A step that fails without a failed test (format, types) counts as one.
+	if ((bad < ${#failed[@]})); then bad=${#failed[@]}; fi
+	echo "   $((missed)) tests and ${#skipped[@]} steps skipped"
+	echo "$passed passed, $bad failed"
+	((${#failed[@]} == 0))
+}
+
+# ---- commands --------------------------------------------------------------
+
+command=${1:-help}
+(($#)) && shift
+case $command in
+serve)
+	need_go
+	exec go run ./web/cmd/serve "$@"
+	;;
+test) run_tests "$@" ;;
+bench)
+	need_go
+	exec go run ./web/cmd/bench "$@"
+	;;
+eval)
+	need_go
+	exec go run ./tta/cmd/eval "$@"
+	;;
+shq)
+	need_go
+	exec go run ./quant/cmd/shq "$@"
+	;;
+train) exec ./assets/train/run.sh "$@" ;;
+fmt)
+	need_go
+	git ls-files -z --cached --others --exclude-standard '*.go' | xargs -0 -r gofmt -w
+	;;
+help | -h | --help) help ;;
+*)
+	help >&2
+	exit 2
+	;;
+esac
