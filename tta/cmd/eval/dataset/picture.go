@@ -1,0 +1,57 @@
+package dataset
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"image"
+	_ "image/jpeg" // registers the formats that Decode reads
+	_ "image/png"
+
+	"golang.org/x/image/draw"
+)
+
+// ErrPicture means bytes that are no picture, or one out of bounds.
+var ErrPicture = errors.New("dataset: unreadable picture")
+
+// maxDecoded bounds a picture's pixels before it is decoded: 64 megapixels.
+const maxDecoded = 64 << 20
+
+// Decode reads a JPEG or PNG into RGBA bytes [h][w][4], alpha 255; what is
+// transparent becomes black. A picture of over maxPixels is shrunk to fit.
+func Decode(data []byte, maxPixels int) (rgba []byte, w, h int, err error) {
+	c, _, err := image.DecodeConfig(bytes.NewReader(data))
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("%w: %w", ErrPicture, err)
+	}
+	if c.Width < 1 || c.Height < 1 || c.Width > maxDecoded/c.Height {
+		return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrPicture, c.Width, c.Height)
+	}
+	m, _, err := image.Decode(bytes.NewReader(data))
+	if err != nil {
+		return nil, 0, 0, fmt.Errorf("%w: %w", ErrPicture, err)
+	}
+	b := m.Bounds()
+	w, h = b.Dx(), b.Dy()
+	if w > maxPixels/h {
+		// The largest f with (f·w)(f·h) within bounds, by halves of a percent.
+		f := 200
+		for f > 1 && max(1, w*f/200) > maxPixels/max(1, h*f/200) {
+			f--
+		}
+		w, h = max(1, w*f/200), max(1, h*f/200)
+		if w > maxPixels/h {
+			return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrPicture, b.Dx(), b.Dy())
+		}
+	}
+	dst := image.NewRGBA(image.Rect(0, 0, w, h))
+	if w == b.Dx() && h == b.Dy() {
+		draw.Draw(dst, dst.Rect, m, b.Min, draw.Src)
+	} else {
+		draw.CatmullRom.Scale(dst, dst.Rect, m, b, draw.Src, nil)
+	}
+	for i := 3; i < len(dst.Pix); i += 4 {
+		dst.Pix[i] = 255
+	}
+	return dst.Pix, w, h, nil
+}

@@ -1,0 +1,269 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"hash/crc32"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"lqa/quant/engine"
+	"lqa/tta/cmd/eval/dataset"
+)
+
+// features are the embeddings of a split's pictures, in order.
+type features struct {
+	Class      []uint16    // of each picture
+	Embeddings [][]float32 // [n][D]; nil for a picture that could not be read
+	Encode     time.Duration
+	Encoded    int // pictures encoded in this run
+}
+
+// Unreadable counts the pictures without an embedding.
+func (f *features) Unreadable() (n int) {
+	for _, e := range f.Embeddings {
+		if e == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// step is the distance of the pictures taken of a split of n.
+func step(n, limit int) int {
+	if limit <= 0 || n <= limit {
+		return 1
+	}
+	return (n + limit - 1) / limit
+}
+
+// embed returns the embeddings of every step-th picture of s. They come from
+// the folder keep if they are there, made by this model of this tar; the first
+// one is then encoded again, and if a bit differs, all are.
+func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep string, p *progress) (*features, error) {
+	name, err := keptName(m, s, every)
+	if err != nil {
+		return nil, err
+	}
+	name = filepath.Join(keep, name)
+	if b, err := os.ReadFile(name); err == nil {
+		f, err := decodeFeatures(b, m.Width, len(s.Classes))
+		if err == nil {
+			err = f.verify(m, s)
+		}
+		if err == nil {
+			p.add(len(f.Class))
+			return f, nil
+		}
+		p.note("%s: %v: encoding anew", name, err)
+	}
+	f, err := encodeAll(ctx, m, s, every, p)
+	if err != nil {
+		return nil, err
+	}
+	if err := os.MkdirAll(keep, 0o777); err != nil {
+		return nil, err
+	}
+	// Renaming keeps a stopped run from leaving half a file.
+	part := name + ".part"
+	if err := os.WriteFile(part, f.append(nil, m.Width), 0o666); err != nil {
+		return nil, err
+	}
+	return f, os.Rename(part, name)
+}
+
+// keptName binds embeddings to the model, to the tar's content, to which of its
+// pictures are taken and to how this program prepares them.
+func keptName(m *model, s *dataset.Split, every int) (string, error) {
+	file, err := os.Open(s.Tar)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
+	h := sha256.New()
+	fmt.Fprintf(h, "decode 1, every %d, model %s\n", every, m.Hash)
+	for _, c := range s.Classes { // their order is what Class counts
+		fmt.Fprintf(h, "%q\n", c.Folder)
+	}
+	if _, err := io.Copy(h, file); err != nil {
+		return "", err
+	}
+	return hex.EncodeToString(h.Sum(nil)[:16]) + ".features", nil
+}
+
+var errStop = errors.New("stop")
+
+// verify encodes the first readable picture again: kernels may have changed
+// since.
+func (f *features) verify(m *model, s *dataset.Split) error {
+	n := slices.IndexFunc(f.Embeddings, func(e []float32) bool { return e != nil })
+	if n != 0 {
+		return nil
+	}
+	again := make([]float32, m.Width)
+	err := s.Each(1, func(p dataset.Picture) error {
+		if err := encodeOne(m.engines[0], p, again); err != nil {
+			return err
+		}
+		return errStop
+	})
+	if err != errStop {
+		return err
+	}
+	if !slices.Equal(again, f.Embeddings[0]) {
+		return errors.New("the first picture has another embedding now")
+	}
+	return nil
+}
+
+// errUnreadable marks a picture that cannot be decoded; it is the picture's
+// fault, not the model's.
+var errUnreadable = errors.New("unreadable")
+
+func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
+	if p.Err != nil {
+		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, p.Err)
+	}
+	rgba, w, h, err := dataset.Decode(p.Data, engine.MaxPixels)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, err)
+	}
+	if err := e.SetFrame(rgba, w, h); err != nil {
+		return fmt.Errorf("%s: %w", p.Name, err)
+	}
+	return e.Encode(dst)
+}
+
+// encodeAll reads the tar once and encodes on all engines; each result goes to
+// its picture's place, so their number changes nothing.
+func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *progress) (*features, error) {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	type job struct {
+		at      int
+		picture dataset.Picture
+	}
+	jobs := make(chan job)
+	n := (s.Pictures + every - 1) / every
+	f := &features{Class: make([]uint16, n), Embeddings: make([][]float32, n)}
+	var mu sync.Mutex // guards Encode and Encoded
+	var wg sync.WaitGroup
+	for _, e := range m.engines {
+		wg.Go(func() {
+			for j := range jobs {
+				start := time.Now()
+				dst := make([]float32, m.Width)
+				switch err := encodeOne(e, j.picture, dst); {
+				case errors.Is(err, errUnreadable):
+					p.note("%s/%s: %v", s.Set, s.Name, err)
+				case err != nil:
+					cancel(err)
+				default:
+					f.Embeddings[j.at] = dst
+					mu.Lock()
+					f.Encode += time.Since(start)
+					f.Encoded++
+					mu.Unlock()
+				}
+				p.add(1)
+			}
+		})
+	}
+	at := 0
+	err := s.Each(every, func(picture dataset.Picture) error {
+		if at == n {
+			return fmt.Errorf("%w: %s has grown", dataset.ErrLayout, s.Tar)
+		}
+		f.Class[at] = uint16(picture.Class)
+		select {
+		case jobs <- job{at, picture}:
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+		at++
+		return nil
+	})
+	close(jobs)
+	wg.Wait()
+	if err == nil {
+		err = context.Cause(ctx) // the last pictures' errors
+	}
+	if err == nil && at != n {
+		err = fmt.Errorf("%w: %s has shrunk", dataset.ErrLayout, s.Tar)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return f, nil
+}
+
+// Kept features, little-endian: "LQAF", D u32, n u32; for each picture its class
+// u16 and whether it was read u8; the embeddings f32 of those that were; CRC-32
+// u32 of all before.
+const featuresMagic = "LQAF"
+
+func (f *features) append(b []byte, width int) []byte {
+	b = append(b, featuresMagic...)
+	b = binary.LittleEndian.AppendUint32(b, uint32(width))
+	b = binary.LittleEndian.AppendUint32(b, uint32(len(f.Class)))
+	for i, c := range f.Class {
+		b = binary.LittleEndian.AppendUint16(b, c)
+		if f.Embeddings[i] == nil {
+			b = append(b, 0)
+		} else {
+			b = append(b, 1)
+		}
+	}
+	for _, e := range f.Embeddings {
+		for _, v := range e {
+			b = binary.LittleEndian.AppendUint32(b, math.Float32bits(v))
+		}
+	}
+	return binary.LittleEndian.AppendUint32(b, crc32.ChecksumIEEE(b))
+}
+
+var errFeatures = errors.New("damaged")
+
+func decodeFeatures(b []byte, width, classes int) (*features, error) {
+	if len(b) < 16 || !bytes.HasPrefix(b, []byte(featuresMagic)) || crc32.ChecksumIEEE(b[:len(b)-4]) != binary.LittleEndian.Uint32(b[len(b)-4:]) {
+		return nil, errFeatures
+	}
+	d, n := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:])
+	b = b[12 : len(b)-4]
+	if uint64(d) != uint64(width) || uint64(n)*3 > uint64(len(b)) {
+		return nil, errFeatures
+	}
+	head, rest := b[:3*n], b[3*n:]
+	f := &features{Class: make([]uint16, n), Embeddings: make([][]float32, n)}
+	for i := range f.Class {
+		f.Class[i] = binary.LittleEndian.Uint16(head[3*i:])
+		if int(f.Class[i]) >= classes {
+			return nil, errFeatures
+		}
+		if head[3*i+2] == 0 {
+			continue
+		}
+		if len(rest) < 4*width {
+			return nil, errFeatures
+		}
+		e := make([]float32, width)
+		for k := range e {
+			e[k] = math.Float32frombits(binary.LittleEndian.Uint32(rest[4*k:]))
+		}
+		f.Embeddings[i], rest = e, rest[4*width:]
+	}
+	if len(rest) != 0 {
+		return nil, errFeatures
+	}
+	return f, nil
+}

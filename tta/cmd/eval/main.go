@@ -1,0 +1,138 @@
+// Command eval measures a model on real pictures and streams and prints one
+// JSON line a result.
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v3"
+
+	"lqa/tta/cmd/eval/dataset"
+)
+
+// suites is the one list of what --suite takes.
+var suites = []struct {
+	name, doc string
+	run       func(context.Context, *run) error
+}{
+	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
+}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	if err := command(os.Stdout, os.Stderr).Run(ctx, os.Args); err != nil {
+		fmt.Fprintln(os.Stderr, "eval:", err)
+		os.Exit(1)
+	}
+}
+
+func command(stdout, stderr io.Writer) *cli.Command {
+	var names []string
+	list := ""
+	for _, s := range suites {
+		names = append(names, s.name)
+		list += fmt.Sprintf("   %-12s %s\n", s.name, s.doc)
+	}
+	return &cli.Command{
+		Name:      "eval",
+		Usage:     "measure a model on real pictures and streams",
+		UsageText: "eval --suite NAME [options]",
+		Description: `Examples:
+
+   eval --suite zero-shot                                 everything under $LQA_DATA
+   eval --suite zero-shot --sets cifar10,hands --limit 200   a quick look
+   eval --suite zero-shot --model build/float.shq         another model
+   eval --suite zero-shot --markdown build/zero-shot.md   a table as well
+
+Suites:
+
+` + strings.TrimRight(list, "\n") + `
+
+JSON lines go to stdout: suite, set, split, n (pictures or frames), top1 and ece
+in percent, classes, known (classes whose name stands ready in the model),
+reworded (by the prompts), unreadable (pictures, counted as wrong), ms a
+picture where it was encoded in this run, and the model's name. Progress goes
+to stderr. Embeddings are kept, so that a second run takes seconds.`,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		ExitErrHandler:  func(context.Context, *cli.Command, error) {}, // main reports
+		HideHelpCommand: true,
+		Flags: []cli.Flag{
+			&cli.StringFlag{Name: "suite", Usage: "what to measure: " + strings.Join(names, ", "), Required: true},
+			&cli.StringFlag{Name: "model", Usage: "`FILE`.shq (default: the newest in assets)"},
+			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
+			&cli.StringFlag{Name: "prompts", Usage: "`FILE` of better wordings, label and wording a line; \"\" for none", Value: filepath.Join("assets", "prompts.tsv")},
+			&cli.StringSliceFlag{Name: "sets", Usage: "only these `SETS`, by folder name"},
+			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
+			&cli.IntFlag{Name: "jobs", Usage: "encode on `N` engines at once", Value: 2},
+			&cli.StringFlag{Name: "keep", Usage: "`FOLDER` for embeddings", Value: filepath.Join("build", "eval")},
+			&cli.StringFlag{Name: "markdown", Usage: "write the results as a table to `FILE` too"},
+		},
+		Action: func(ctx context.Context, c *cli.Command) error {
+			r := &run{
+				modelFile: c.String("model"), data: c.String("data"), keep: c.String("keep"), markdown: c.String("markdown"),
+				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
+				stdout: stdout, progress: newProgress(stderr),
+			}
+			if r.limit < 0 || r.jobs < 1 || r.jobs > 64 {
+				return fmt.Errorf("--limit %d, --jobs %d: out of range", r.limit, r.jobs)
+			}
+			var err error
+			if r.prompts, err = readPrompts(c.String("prompts"), c.IsSet("prompts"), r.progress); err != nil {
+				return err
+			}
+			for _, s := range suites {
+				if s.name == c.String("suite") {
+					return s.run(ctx, r)
+				}
+			}
+			return fmt.Errorf("unknown suite %q; there are: %s", c.String("suite"), strings.Join(names, ", "))
+		},
+	}
+}
+
+// readPrompts reads the file of better wordings. That the default file is not
+// there is no error.
+func readPrompts(name string, asked bool, p *progress) (dataset.Prompts, error) {
+	if name == "" {
+		return nil, nil
+	}
+	f, err := os.Open(name)
+	if os.IsNotExist(err) && !asked {
+		p.note("no %s: labels are asked as they are", name)
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return dataset.ReadPrompts(f)
+}
+
+// newestModel returns the .shq in dir that was changed last.
+func newestModel(dir string) (string, error) {
+	files, err := filepath.Glob(filepath.Join(dir, "*.shq"))
+	if err != nil {
+		return "", err
+	}
+	slices.Sort(files)
+	newest := ""
+	var when int64
+	for _, f := range files {
+		if info, err := os.Stat(f); err == nil && info.ModTime().UnixNano() >= when {
+			newest, when = f, info.ModTime().UnixNano()
+		}
+	}
+	if newest == "" {
+		return "", fmt.Errorf("no .shq in %s: give one with --model", dir)
+	}
+	return newest, nil
+}

@@ -1,0 +1,225 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"math"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"lqa/tta"
+	"lqa/tta/cmd/eval/dataset"
+)
+
+// run is what the command line asked for.
+type run struct {
+	modelFile, data, keep, markdown string
+	prompts                         dataset.Prompts
+	sets                            []string
+	limit, jobs                     int
+
+	stdout   io.Writer
+	progress *progress
+}
+
+// result is a JSON line of the suite zero-shot. Percentages have two decimals.
+type result struct {
+	Suite      string  `json:"suite"`
+	Set        string  `json:"set"`
+	Split      string  `json:"split"`
+	N          int     `json:"n"`
+	Top1       float64 `json:"top1"` // percent
+	ECE        float64 `json:"ece"`  // percent
+	Classes    int     `json:"classes"`
+	Known      int     `json:"known"`
+	Reworded   int     `json:"reworded,omitempty"`
+	Unreadable int     `json:"unreadable,omitempty"`
+	MS         float64 `json:"ms,omitempty"` // a picture, decoding included
+	Model      string  `json:"model"`
+}
+
+func zeroShotSuite(ctx context.Context, r *run) error {
+	splits, err := r.find()
+	if err != nil {
+		return err
+	}
+	if r.modelFile == "" {
+		if r.modelFile, err = newestModel("assets"); err != nil {
+			return err
+		}
+	}
+	m, err := openModel(ctx, r.modelFile, r.jobs)
+	if err != nil {
+		return err
+	}
+	defer m.Close()
+	r.progress.note("%s (%s), %d splits", r.modelFile, m.Name, len(splits))
+	return r.zeroShot(ctx, m, splits)
+}
+
+// find returns the splits that --sets lets through.
+func (r *run) find() ([]dataset.Split, error) {
+	splits, notes, err := dataset.Find(r.data)
+	if err != nil {
+		return nil, err
+	}
+	for _, n := range notes {
+		r.progress.note("passed over: %s", n)
+	}
+	if len(r.sets) > 0 {
+		for _, want := range r.sets {
+			if !slices.ContainsFunc(splits, func(s dataset.Split) bool { return s.Set == want }) {
+				return nil, fmt.Errorf("no set %q in %s", want, r.data)
+			}
+		}
+		splits = slices.DeleteFunc(splits, func(s dataset.Split) bool { return !slices.Contains(r.sets, s.Set) })
+	}
+	if len(splits) == 0 {
+		return nil, fmt.Errorf("no test split in %s", r.data)
+	}
+	return splits, nil
+}
+
+func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) error {
+	total := 0
+	for _, s := range splits {
+		every := step(s.Pictures, r.limit)
+		total += (s.Pictures + every - 1) / every
+	}
+	r.progress.begin(total)
+	defer r.progress.end()
+	out := json.NewEncoder(r.stdout)
+	var results []result
+	for i := range splits {
+		s := &splits[i]
+		r.progress.on(s.Set + "/" + s.Name)
+		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), r.keep, r.progress)
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
+		}
+		res, err := r.score(m, s, f)
+		if err != nil {
+			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
+		}
+		r.progress.end()
+		if err := out.Encode(res); err != nil {
+			return err
+		}
+		results = append(results, res)
+	}
+	if r.markdown == "" {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(r.markdown), 0o777); err != nil {
+		return err
+	}
+	return os.WriteFile(r.markdown, []byte(table(results)), 0o666)
+}
+
+// score answers each picture with the split's labels. A picture that could not
+// be read counts as wrong.
+func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
+	known := m.engines[0].Known
+	names := dataset.Names(s.Classes, known)
+	res := result{Suite: "zero-shot", Set: s.Set, Split: s.Name, N: len(f.Class), Unreadable: f.Unreadable(), Model: m.Name}
+	for _, ok := range known(names) {
+		if ok {
+			res.Known++
+		}
+	}
+	res.Reworded = r.prompts.Reword(s.Classes, names)
+
+	labels := tta.CleanLabels(names)
+	embeddings, err := m.engines[0].EmbedText(labels)
+	if err != nil {
+		return res, err
+	}
+	session, err := tta.NewSession(nil, tta.SessionConfig{Labels: labels, Embeddings: embeddings, Scale: m.Scale, Temperature: m.Temperature})
+	if err != nil {
+		return res, err
+	}
+	// Two classes may share a name (crane, the bird and the machine): either
+	// folder is right then.
+	index := make(map[string]int)
+	for i, l := range session.Labels() {
+		index[strings.ToLower(l)] = i
+	}
+	res.Classes = len(index)
+	label := make([]int, len(names))
+	for i, n := range names {
+		label[i] = index[strings.ToLower(strings.Join(strings.Fields(n), " "))]
+	}
+
+	var answer tta.Result
+	var c calibration
+	right := 0
+	for i, e := range f.Embeddings {
+		if e == nil {
+			continue
+		}
+		if err := session.Frame(0, e, &answer); err != nil {
+			return res, fmt.Errorf("picture %d: %w", i, err)
+		}
+		best := answer.ZeroShot.Best()
+		ok := best == label[f.Class[i]]
+		if ok {
+			right++
+		}
+		c.add(answer.ZeroShot.P[best], ok)
+	}
+	res.Top1 = percent(float64(right), float64(res.N))
+	res.ECE = percent(c.error(), 1)
+	if f.Encoded > 0 {
+		res.MS = math.Round(float64(f.Encode.Microseconds())/float64(f.Encoded)/10) / 100
+	}
+	return res, nil
+}
+
+func percent(part, whole float64) float64 {
+	return math.Round(1e4*part/whole) / 100
+}
+
+// calibration is the expected calibration error over fifteen bins of equal
+// width (Guo et al., ICML 2017).
+type calibration struct {
+	bins [15]struct {
+		n, right   int
+		confidence float64
+	}
+	n int
+}
+
+func (c *calibration) add(confidence float32, right bool) {
+	b := &c.bins[min(int(confidence*float32(len(c.bins))), len(c.bins)-1)]
+	b.n++
+	b.confidence += float64(confidence)
+	if right {
+		b.right++
+	}
+	c.n++
+}
+
+// error is Σ n_b/n · |right_b/n_b - confidence_b|, 0 without answers.
+func (c *calibration) error() (e float64) {
+	for _, b := range c.bins {
+		e += math.Abs(float64(b.right) - b.confidence)
+	}
+	return e / float64(max(1, c.n))
+}
+
+// table is the results in Markdown.
+func table(results []result) string {
+	var b strings.Builder
+	b.WriteString("| set | split | n | classes | known | top-1, % | ECE, % |\n|---|---|---|---|---|---|---|\n")
+	sorted := slices.Clone(results)
+	slices.SortStableFunc(sorted, func(x, y result) int { return cmp.Compare(x.Set, y.Set) })
+	for _, r := range sorted {
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %.1f | %.1f |\n", r.Set, r.Split, r.N, r.Classes, r.Known, r.Top1, r.ECE)
+	}
+	return b.String()
+}
