@@ -162,7 +162,7 @@ func TestZeroShot(t *testing.T) {
 	root, keep := tree(t), t.TempDir()
 	want := []result{
 		{Suite: "zero-shot", Set: "colours", Split: "test", N: 5, Top1: 60, ECE: 25, Classes: 3, Known: 2, Reworded: 1, Unreadable: 1, Model: "fake"},
-		{Suite: "zero-shot", Set: "water", Split: "clips", N: 3, Top1: 100, Classes: 2, Known: 1, Reworded: 1, Model: "fake"},
+		{Suite: "zero-shot", Set: "water", Split: "clips", N: 3, Top1: 100, LQATop1: 100, Classes: 2, Known: 1, Reworded: 1, Model: "fake"},
 	}
 	m, encoded := fakeModel(2)
 	got, log := runOn(t, root, keep, m, func(r *run) { r.markdown = filepath.Join(keep, "deep", "table.md") })
@@ -172,7 +172,7 @@ func TestZeroShot(t *testing.T) {
 	if !strings.Contains(log, "green/2.png") {
 		t.Errorf("the unreadable picture is not named:\n%s", log)
 	}
-	if b, err := os.ReadFile(filepath.Join(keep, "deep", "table.md")); err != nil || !strings.Contains(string(b), "| colours | test | 5 | 3 | 2 | 60.0 | 25.0 |") {
+	if b, err := os.ReadFile(filepath.Join(keep, "deep", "table.md")); err != nil || !strings.Contains(string(b), "| colours | test | 5 | 3 | 2 | 60.0 | 25.0 |  |") {
 		t.Errorf("table: %s, %v", b, err)
 	}
 	if n := encoded.Load(); n != 7 {

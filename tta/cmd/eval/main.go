@@ -57,10 +57,11 @@ Suites:
 ` + strings.TrimRight(list, "\n") + `
 
 JSON lines go to stdout: suite, set, split, n (pictures or frames), top1 and ece
-in percent, classes, known (classes whose name stands ready in the model),
-reworded (by the prompts), unreadable (pictures, counted as wrong), ms a
-picture where it was encoded in this run, and the model's name. Progress goes
-to stderr. Embeddings are kept, so that a second run takes seconds.`,
+in percent, lqa_top1 (streams: with that adapter, frames in order), classes,
+known (classes whose name stands ready in the model), reworded (by the prompts),
+unreadable (pictures, counted as wrong), ms a picture where it was encoded in
+this run, and the model's name. Progress goes to stderr. Embeddings are kept, so
+that a second run takes seconds.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {}, // main reports

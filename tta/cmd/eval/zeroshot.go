@@ -33,8 +33,9 @@ type result struct {
 	Set        string  `json:"set"`
 	Split      string  `json:"split"`
 	N          int     `json:"n"`
-	Top1       float64 `json:"top1"` // percent
-	ECE        float64 `json:"ece"`  // percent
+	Top1       float64 `json:"top1"`               // percent
+	ECE        float64 `json:"ece"`                // percent
+	LQATop1    float64 `json:"lqa_top1,omitempty"` // streams: percent with the adapter lqa, frames in the tar's order
 	Classes    int     `json:"classes"`
 	Known      int     `json:"known"`
 	Reworded   int     `json:"reworded,omitempty"`
@@ -134,12 +135,16 @@ func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
 	}
 	res.Reworded = r.prompts.Reword(s.Classes, names)
 
+	adapter := "zeroshot"
+	if s.Stream {
+		adapter = "lqa"
+	}
 	labels := tta.CleanLabels(names)
 	embeddings, err := m.engines[0].EmbedText(labels)
 	if err != nil {
 		return res, err
 	}
-	session, err := tta.NewSession(nil, tta.SessionConfig{Labels: labels, Embeddings: embeddings, Scale: m.Scale, Temperature: m.Temperature})
+	session, err := tta.NewSession(nil, tta.SessionConfig{Labels: labels, Embeddings: embeddings, Scale: m.Scale, Temperature: m.Temperature, Adapter: adapter})
 	if err != nil {
 		return res, err
 	}
@@ -157,7 +162,7 @@ func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
 
 	var answer tta.Result
 	var c calibration
-	right := 0
+	right, adapted := 0, 0
 	for i, e := range f.Embeddings {
 		if e == nil {
 			continue
@@ -170,9 +175,15 @@ func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
 		if ok {
 			right++
 		}
+		if answer.Adapted.Best() == label[f.Class[i]] {
+			adapted++
+		}
 		c.add(answer.ZeroShot.P[best], ok)
 	}
 	res.Top1 = percent(float64(right), float64(res.N))
+	if s.Stream {
+		res.LQATop1 = percent(float64(adapted), float64(res.N))
+	}
 	res.ECE = percent(c.error(), 1)
 	if f.Encoded > 0 {
 		res.MS = math.Round(float64(f.Encode.Microseconds())/float64(f.Encoded)/10) / 100
@@ -215,11 +226,15 @@ func (c *calibration) error() (e float64) {
 // table is the results in Markdown.
 func table(results []result) string {
 	var b strings.Builder
-	b.WriteString("| set | split | n | classes | known | top-1, % | ECE, % |\n|---|---|---|---|---|---|---|\n")
+	b.WriteString("| set | split | n | classes | known | top-1, % | ECE, % | with lqa, % |\n|---|---|---|---|---|---|---|---|\n")
 	sorted := slices.Clone(results)
 	slices.SortStableFunc(sorted, func(x, y result) int { return cmp.Compare(x.Set, y.Set) })
 	for _, r := range sorted {
-		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %.1f | %.1f |\n", r.Set, r.Split, r.N, r.Classes, r.Known, r.Top1, r.ECE)
+		lqa := ""
+		if r.Split == "clips" {
+			lqa = fmt.Sprintf("%.1f", r.LQATop1)
+		}
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %.1f | %.1f | %s |\n", r.Set, r.Split, r.N, r.Classes, r.Known, r.Top1, r.ECE, lqa)
 	}
 	return b.String()
 }
