@@ -203,7 +203,7 @@ var fills = map[string]func(b *bench, x []float32){
 
 func (b *bench) fill(x []float32, lo, hi float32) {
 	for i := range x {
-		x[i] = lo + (hi-lo)*b.rng.Float32()
+		x[i] = lo + float32((hi-lo)*b.rng.Float32())
 	}
 }
 
