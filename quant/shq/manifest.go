@@ -1,6 +1,5 @@
 // Package shq is the container: one file, written once, read as a stream,
-// checked as it comes. FORMAT.md is its definition; the rules M1 to M20 in the
-// comments are its.
+// checked as it comes. FORMAT.md is its definition.
 package shq
 
 import (
