@@ -5,21 +5,25 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync"
 	"unicode"
 	"unicode/utf8"
 )
 
-// WordPiece is BERT's uncased tokenizer (Devlin et al., 2018; tokenization.py
-// of google-research/bert): text is lower-cased, stripped of accents and split
-// at spaces, punctuation and CJK characters; each word becomes the longest
-// pieces of the vocabulary, those after the first marked "##".
+// WordPiece is BERT's uncased tokenizer (Devlin et al., 2018; code: class
+// BertNormalizer of huggingface/tokenizers): text is cleaned of control
+// characters, stripped of accents (NFD without nonspacing marks), lower-cased
+// and split at spaces, punctuation and CJK characters; each word becomes the
+// longest pieces of the vocabulary, those after the first marked "##".
 //
-// It differs from BERT in what it does not decompose: Hangul syllables stay
-// whole, and of accented letters only those below U+2000 lose their accents.
+// It differs from BERT in three things: names of special tokens have no
+// meaning in text ("[UNK]" is three words); CJK compatibility ideographs and
+// the 50 or so Indic and musical signs that decompose into two characters stay
+// whole; and Unicode's tables are Go's.
 type WordPiece struct {
 	ids     map[string]int32
 	unknown int32
-	longest int // bytes of the longest piece
+	longest int // bytes of the longest piece, "##" included
 }
 
 // ErrVocab is wrapped by errors about a vocabulary.
@@ -72,84 +76,129 @@ func (w *WordPiece) Unknown() int32 { return w.unknown }
 // Encode appends the ids of text to dst, at most limit of them, without
 // [CLS] and [SEP].
 func (w *WordPiece) Encode(dst []int32, text string, limit int) []int32 {
-	start := len(dst)
-	var word []rune
+	end := len(dst) + max(limit, 0)
+	words(text, func(word []byte, runes int) bool {
+		dst = w.appendWord(dst, word, runes)
+		return len(dst) < end
+	})
+	return dst[:min(len(dst), end)]
+}
+
+const mark = "##" // before a piece that goes on
+
+// words splits text and calls f with each word, after two bytes of room for
+// the mark, and its length in runes; f may write to word. A word over
+// maxWordRunes is cut there and one rune longer. It stops when f says false.
+func words(text string, f func(word []byte, runes int) bool) {
+	word, runes := make([]byte, len(mark), 64), 0
+	more := true
 	flush := func() {
-		if len(word) > 0 {
-			dst = w.appendWord(dst, word)
-			word = word[:0]
+		if runes > 0 && more {
+			more = f(word, runes)
+		}
+		word, runes = word[:len(mark)], 0
+	}
+	add := func(r rune) {
+		switch {
+		case unicode.Is(unicode.Mn, r): // a combining accent
+			return
+		case isPunctuation(r):
+			flush()
+			word, runes = utf8.AppendRune(word, r), 1
+			flush()
+		case runes <= maxWordRunes:
+			word, runes = utf8.AppendRune(word, unicode.ToLower(r)), runes+1
 		}
 	}
 	for _, r := range text {
-		if len(dst)-start >= limit {
-			break
-		}
 		switch {
-		case r == 0 || r == utf8.RuneError || isControl(r):
+		case !more:
+			return
+		case r < utf8.RuneSelf && r > ' ' && r != 0x7f:
+			add(r)
+		case r == utf8.RuneError || isControl(r):
 		case unicode.IsSpace(r):
 			flush()
-		case isPunctuation(r) || isCJK(r):
+		case isCJK(r):
 			flush()
-			dst = w.appendWord(dst, []rune{r})
-		case unicode.Is(unicode.Mn, r): // a combining accent
+			add(r)
+			flush()
+		case hangulBase <= r && r <= hangulLast:
+			// Unicode, section 3.12: lead consonant, vowel, and a tail if any.
+			i := r - hangulBase
+			add(0x1100 + i/588)
+			add(0x1161 + i%588/28)
+			if i%28 > 0 {
+				add(0x11a7 + i%28)
+			}
 		default:
-			word = append(word, fold(r))
+			if base, ok := unaccented()[r]; ok {
+				r = base
+			}
+			add(r)
 		}
 	}
 	flush()
-	return dst[:min(len(dst), start+limit)]
 }
 
-// appendWord splits one word, longest piece first.
-func (w *WordPiece) appendWord(dst []int32, word []rune) []int32 {
-	if len(word) > maxWordRunes {
+// appendWord splits one word, longest piece first; word has room for the mark
+// before it.
+func (w *WordPiece) appendWord(dst []int32, word []byte, runes int) []int32 {
+	if runes > maxWordRunes {
 		return append(dst, w.unknown)
 	}
 	start := len(dst)
-	rest, prefix := string(word), ""
-	for rest != "" {
-		n := min(len(rest), w.longest)
+	piece := word[len(mark):]
+	for first := true; len(word) > len(mark); first = false {
+		if !first {
+			copy(word, mark) // over bytes that are used up
+			piece = word
+		}
+		n := min(len(piece), w.longest)
 		id, ok := int32(0), false
 		for ; n > 0; n-- {
-			if n < len(rest) && !utf8.RuneStart(rest[n]) {
+			if n < len(piece) && !utf8.RuneStart(piece[n]) {
 				continue
 			}
-			if id, ok = w.ids[prefix+rest[:n]]; ok {
+			if id, ok = w.ids[string(piece[:n])]; ok && (first || n > len(mark)) {
 				break
 			}
+			ok = false
 		}
 		if !ok {
 			return append(dst[:start], w.unknown)
 		}
 		dst = append(dst, id)
-		rest, prefix = rest[n:], "##"
+		if first {
+			word = word[n:]
+		} else {
+			word = word[n-len(mark):]
+		}
 	}
 	return dst
 }
 
-// fold lower-cases r and takes its accent off.
-func fold(r rune) rune {
-	if r < utf8.RuneSelf {
-		if 'A' <= r && r <= 'Z' {
-			r += 'a' - 'A'
-		}
-		return r
-	}
-	r = unicode.ToLower(r)
-	if base, ok := unaccented[r]; ok {
-		return base
-	}
-	return r
-}
+const (
+	hangulBase = 0xac00
+	hangulLast = 0xd7a3
+)
 
-var unaccented = func() map[rune]rune {
-	r := []rune(accented)
-	m := make(map[rune]rune, len(r)/2)
-	for i := 0; i < len(r); i += 2 {
-		m[r[i]] = r[i+1]
+// unaccented maps a character to what its accents leave of it.
+var unaccented = sync.OnceValue(func() map[rune]rune {
+	m := make(map[rune]rune, 1<<10)
+	base := rune(0)
+	for _, r := range accented {
+		switch {
+		case r == ' ':
+			base = 0
+		case base == 0:
+			base = r
+		default:
+			m[r] = base
+		}
 	}
 	return m
-}()
+})
 
 func isControl(r rune) bool {
 	return r != '\t' && r != '\n' && r != '\r' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs)

@@ -1,8 +1,11 @@
 package clip
 
 import (
+	"encoding/json"
 	"errors"
+	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -37,6 +40,46 @@ func TestWordPiece(t *testing.T) {
 	} {
 		if got := w.Encode(nil, c.text, 8); !slices.Equal(got, c.want) {
 			t.Errorf("%q: %v, want %v", c.text, got, c.want)
+		}
+	}
+}
+
+// TestWordPiece_Golden compares with huggingface/tokenizers: testdata/wordpiece.py.
+func TestWordPiece_Golden(t *testing.T) {
+	// Where it differs, and why.
+	differs := map[string]string{
+		"\uf900 \u8c48": "CJK compatibility ideographs stay whole",
+	}
+	file, err := os.ReadFile("testdata/wordpiece.tsv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	lines := strings.Split(strings.TrimSuffix(string(file), "\n"), "\n")
+	var vocab string
+	if err := json.Unmarshal([]byte(lines[0]), &vocab); err != nil {
+		t.Fatal(err)
+	}
+	w, err := NewWordPiece([]byte(vocab))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range lines[1:] {
+		quoted, ids, _ := strings.Cut(line, "\t")
+		var text string
+		if err := json.Unmarshal([]byte(quoted), &text); err != nil {
+			t.Fatal(err)
+		}
+		var want []int32
+		for _, f := range strings.Fields(ids) {
+			id, err := strconv.Atoi(f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, int32(id))
+		}
+		_, known := differs[text]
+		if got := w.Encode(nil, text, 1000); slices.Equal(got, want) == known {
+			t.Errorf("%s: %v, want %v", quoted, got, want)
 		}
 	}
 }
