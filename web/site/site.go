@@ -44,14 +44,11 @@ func Build(ctx context.Context, root, out string, log io.Writer) error {
 	if err := copyTree(filepath.Join(root, "assets", "samples"), filepath.Join(out, "samples"), nil); err != nil {
 		return err
 	}
-	models, err := filepath.Glob(filepath.Join(root, "assets", "*.shq"))
+	model, err := Model(root)
 	if err != nil {
-		return fmt.Errorf("site: %w", err)
+		return err
 	}
-	if len(models) != 1 {
-		return fmt.Errorf("site: %d .shq files in assets, want one", len(models))
-	}
-	if err := copyFile(models[0], filepath.Join(out, "model.shq")); err != nil {
+	if err := copyFile(model, filepath.Join(out, "model.shq")); err != nil {
 		return err
 	}
 
@@ -70,6 +67,22 @@ func Build(ctx context.Context, root, out string, log io.Writer) error {
 		return err
 	}
 	return compress(out)
+}
+
+// Model is the path of the .shq that a site gets: $LQA_MODEL, or the one in
+// assets/.
+func Model(root string) (string, error) {
+	if m := os.Getenv("LQA_MODEL"); m != "" {
+		return m, nil
+	}
+	models, err := filepath.Glob(filepath.Join(root, "assets", "*.shq"))
+	if err != nil {
+		return "", fmt.Errorf("site: %w", err)
+	}
+	if len(models) != 1 {
+		return "", fmt.Errorf("site: %d .shq files in assets, want one (or set LQA_MODEL)", len(models))
+	}
+	return models[0], nil
 }
 
 // WasmExec is the path of the toolchain's wasm_exec.js. It belongs to the

@@ -1,0 +1,313 @@
+//go:build !js
+
+package test
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"testing"
+
+	"lqa/quant/engine/enginetest"
+	"lqa/quant/shq"
+	"lqa/wasm/proto"
+	"lqa/web/test/browser"
+)
+
+// client speaks the protocol with the worker from an empty page: ask resolves
+// with the reply that ends the request, picture makes an image to send.
+const client = `
+globalThis.lqa = (() => {
+	const worker = new Worker('/worker.js', {type: 'module'});
+	const waiting = new Map();
+	const log = [];
+	let next = 1;
+	worker.onmessage = ({data}) => {
+		log.push(data);
+		const w = waiting.get(data.id);
+		if (!w || data.kind === 'progress' || (data.kind === 'loaded' && data.stage === 'image')) return;
+		waiting.delete(data.id);
+		w(data);
+	};
+	const post = (request, image) => {
+		const id = next++;
+		worker.postMessage(image ? {...request, id, image} : {...request, id}, image ? [image] : []);
+		return id;
+	};
+	const ask = (request, image) => new Promise((resolve) => waiting.set(post(request, image), resolve));
+	const picture = async (url) => createImageBitmap(await (await fetch(url)).blob());
+	const plain = (w, h, color) => {
+		const c = new OffscreenCanvas(w, h);
+		const x = c.getContext('2d');
+		const g = x.createLinearGradient(0, 0, w, h);
+		g.addColorStop(0, color);
+		g.addColorStop(1, 'white');
+		x.fillStyle = g;
+		x.fillRect(0, 0, w, h);
+		return c.transferToImageBitmap();
+	};
+	return {worker, log, post, ask, picture, plain};
+})();
+`
+
+// engine opens an empty page of the site with a client in it.
+func engineWorld(t *testing.T) *world {
+	w := start(t, browser.Options{})
+	w.server.Replace("/blank.html", []byte("<!doctype html><title>blank</title><link rel=icon href=data:,>"))
+	w.open("/blank.html")
+	w.eval(client+"0", nil)
+	return w
+}
+
+// ask sends a request without a picture and returns the last reply.
+func (w *world) ask(r proto.Request) proto.Reply {
+	w.t.Helper()
+	var reply proto.Reply
+	w.eval("lqa.ask("+quote(r)+")", &reply)
+	return reply
+}
+
+// frame sends a plain picture.
+func (w *world) frame(session string, ms float64, width, height int, color string) proto.Reply {
+	w.t.Helper()
+	var reply proto.Reply
+	r := proto.Request{Kind: proto.Frame, Session: session, Time: ms}
+	w.eval(fmt.Sprintf("lqa.ask(%s, lqa.plain(%d, %d, %q))", quote(r), width, height, color), &reply)
+	return reply
+}
+
+// must fails the test where a reply is an error.
+func (w *world) must(r proto.Reply, kind proto.Kind) proto.Reply {
+	w.t.Helper()
+	if r.Error != nil {
+		w.t.Fatalf("%s: %s", r.Code, r.Message)
+	}
+	if r.Kind != kind {
+		w.t.Fatalf("reply %q, want %q", r.Kind, kind)
+	}
+	return r
+}
+
+// smallModel serves a small model with random weights as /small.shq.
+func (w *world) smallModel() []byte {
+	file := enginetest.SHQ(w.t, 1, false)
+	w.server.Replace("/small.shq", file)
+	return file
+}
+
+// remake gives a file another manifest, with header and hash to match.
+func remake(t *testing.T, file []byte, change func(*shq.Manifest)) []byte {
+	t.Helper()
+	n := int(binary.LittleEndian.Uint32(file[8:]))
+	var m shq.Manifest
+	if err := json.Unmarshal(file[shq.HeaderBytes:shq.HeaderBytes+n], &m); err != nil {
+		t.Fatal(err)
+	}
+	change(&m)
+	var raw []byte
+	for was := n; ; was = len(raw) { // the frames move with the manifest's length, which their offsets are part of
+		var err error
+		if raw, err = json.Marshal(m); err != nil {
+			t.Fatal(err)
+		}
+		if len(raw) == was {
+			break
+		}
+		for i := range m.Frames {
+			m.Frames[i].Offset += int64(len(raw) - was)
+		}
+	}
+	out := slices.Clone(file[:shq.HeaderBytes])
+	binary.LittleEndian.PutUint32(out[8:], uint32(len(raw)))
+	sum := sha256.Sum256(raw)
+	copy(out[12:], sum[:])
+	return append(append(out, raw...), file[shq.HeaderBytes+n:]...)
+}
+
+// TestBadModels: each way a model can be bad has its own code and a message
+// that says so, and the engine takes a good one afterwards.
+func TestBadModels(t *testing.T) {
+	w := engineWorld(t)
+	good := w.smallModel()
+	flipped := func(at int) []byte {
+		b := slices.Clone(good)
+		b[at] ^= 0x40
+		return b
+	}
+	put := func(at int, v uint32) []byte {
+		b := slices.Clone(good)
+		binary.LittleEndian.PutUint32(b[at:], v)
+		return b
+	}
+	tests := []struct {
+		name string
+		file []byte
+		want proto.Code
+	}{
+		{"cut in the header", good[:20], proto.Truncated},
+		{"cut in the manifest", good[:200], proto.Truncated},
+		{"cut in the last frame", good[:len(good)-1], proto.Truncated},
+		{"flipped byte in the manifest", flipped(60), proto.Corrupt},
+		{"flipped byte in a frame", flipped(len(good) - 40), proto.Corrupt},
+		{"wrong version", put(4, 9), proto.SHQVersion},
+		{"manifest of 4 GB", put(8, 1<<32-1), proto.TooLarge},
+		{"frames of 4 GB", remake(t, good, func(m *shq.Manifest) { m.Frames[0].Raw = 4 << 30 }), proto.TooLarge},
+		{"tensor of 4 GB", remake(t, good, func(m *shq.Manifest) { m.Tensors[0].Shape = []int{1 << 16, 1 << 16} }), proto.Corrupt},
+		{"a page instead", []byte("<!doctype html><title>Not found</title>" + string(bytes.Repeat([]byte(" "), 100))), proto.NotSHQ},
+		{"not there", nil, proto.FetchFailed},
+	}
+	w.expect("404") // the browser logs a refused fetch itself
+	messages := map[string]string{}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			w.server.Replace("/bad.shq", tt.file)
+			r := w.ask(proto.Request{Kind: proto.Load, URL: "/bad.shq"})
+			if r.Error == nil {
+				t.Fatalf("loaded; want %s", tt.want)
+			}
+			if r.Code != tt.want {
+				t.Errorf("code %s, want %s (%s)", r.Code, tt.want, r.Message)
+			}
+			if other, ok := messages[r.Message]; ok && r.Code != proto.Truncated {
+				t.Errorf("says the same as %q: %s", other, r.Message)
+			}
+			messages[r.Message] = tt.name
+			t.Logf("%s: %s", r.Code, r.Message)
+
+			w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+			w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "dog"}, Adapter: "lqa"}), proto.Opened)
+			w.must(w.frame("a", 0, 320, 240, "navy"), proto.Result)
+		})
+	}
+}
+
+// TestBadRequests: what a page could ask wrongly, then something good.
+func TestBadRequests(t *testing.T) {
+	w := engineWorld(t)
+	w.smallModel()
+	if r := w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug"}}); r.Error == nil || r.Code != proto.NotLoaded {
+		t.Errorf("open before load: %+v", r)
+	}
+	loaded := w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "dog"}, Adapter: "lqa"}), proto.Opened)
+
+	many := make([]string, 2000)
+	tooMany := make([]string, 5000)
+	for i := range tooMany {
+		tooMany[i] = fmt.Sprintf("red dog %d", i)
+	}
+	copy(many, tooMany)
+	tests := []struct {
+		name string
+		r    proto.Request
+		want proto.Code // "" where it just works
+	}{
+		{"no labels", proto.Request{Kind: proto.Open, Session: "b", Labels: []string{}}, proto.NoLabels},
+		{"blank labels", proto.Request{Kind: proto.Labels, Session: "a", Labels: []string{" ", ""}}, proto.NoLabels},
+		{"2,000 labels", proto.Request{Kind: proto.Open, Session: "b", Labels: many, Adapter: "lqa"}, ""},
+		{"5,000 labels", proto.Request{Kind: proto.Open, Session: "c", Labels: tooMany}, proto.TooManyLabels},
+		{"unknown adapter", proto.Request{Kind: proto.Adapt, Session: "a", Adapter: "magic"}, proto.BadAdapter},
+		{"unknown session", proto.Request{Kind: proto.Reset, Session: "nobody"}, proto.UnknownSession},
+		{"unknown kind", proto.Request{Kind: "sing", Session: "a"}, proto.BadMessage},
+		{"other version", proto.Request{Kind: proto.Hello, Version: 99}, proto.VersionMismatch},
+		{"other model", proto.Request{Kind: proto.Load, URL: "/small.shq", Integrity: fmt.Sprintf("%064x", 1)}, proto.IntegrityFailed},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			r := w.ask(tt.r)
+			switch {
+			case tt.want == "" && r.Error != nil:
+				t.Errorf("%s: %s", r.Code, r.Message)
+			case tt.want != "" && (r.Error == nil || r.Code != tt.want):
+				t.Errorf("reply %+v, want %s", r, tt.want)
+			}
+			if tt.r.Kind == proto.Load { // the failed load has ended the old engine
+				w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq", Integrity: loaded.Hash}), proto.Loaded)
+				w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug"}}), proto.Opened)
+			}
+			w.must(w.frame("a", 10, 64, 64, "teal"), proto.Result)
+		})
+	}
+}
+
+// TestPictures: pictures of all sizes either work or say why not.
+func TestPictures(t *testing.T) {
+	w := engineWorld(t)
+	w.smallModel()
+	w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "dog"}}), proto.Opened)
+	for _, size := range [][2]int{{1, 1}, {3, 500}, {1920, 1080}, {4000, 3000}} {
+		t.Run(fmt.Sprintf("%dx%d", size[0], size[1]), func(t *testing.T) {
+			w.must(w.frame("a", 0, size[0], size[1], "olive"), proto.Result)
+		})
+	}
+	var r proto.Reply
+	w.eval("lqa.ask("+quote(proto.Request{Kind: proto.Frame, Session: "a"})+")", &r)
+	if r.Error == nil || r.Code != proto.BadImage {
+		t.Errorf("a frame without a picture: %+v, want %s", r, proto.BadImage)
+	}
+	w.must(w.frame("a", 1, 64, 64, "olive"), proto.Result)
+}
+
+// TestSessions: sessions on one engine do not know of each other. B's first
+// answer is the same whether or not A's adapter has learned.
+func TestSessions(t *testing.T) {
+	w := engineWorld(t)
+	w.smallModel()
+	w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+	openB := proto.Request{Kind: proto.Open, Session: "b", Labels: []string{"red dog", "blue cat", "key"}, Adapter: "lqa"}
+	w.must(w.ask(openB), proto.Opened)
+	alone := w.must(w.frame("b", 0, 64, 64, "maroon"), proto.Result)
+
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "banana"}, Adapter: "lqa"}), proto.Opened)
+	w.must(w.ask(openB), proto.Opened) // as new
+	var a proto.Reply
+	for i := range 20 {
+		a = w.must(w.frame("a", float64(100*i), 64, 64, "maroon"), proto.Result)
+	}
+	b := w.must(w.frame("b", 0, 64, 64, "maroon"), proto.Result)
+	if quote(b.ZeroShot) != quote(alone.ZeroShot) || quote(b.Adapted) != quote(alone.Adapted) {
+		t.Errorf("b answers %s after a's frames, %s alone", quote(b.Adapted), quote(alone.Adapted))
+	}
+	if a.Report.Entries == 0 {
+		t.Error("a has learned nothing from 20 frames")
+	}
+	for _, s := range a.Adapted.Scores {
+		if s.Label != "mug" && s.Label != "banana" {
+			t.Errorf("a answers %q, which is b's", s.Label)
+		}
+	}
+	if len(b.Adapted.Scores) != 3 {
+		t.Errorf("b answers %d labels, want 3", len(b.Adapted.Scores))
+	}
+}
+
+// TestLabelsBetweenFrames: new labels hold from the frame after them on, and
+// with ten labels they are there at once.
+func TestLabelsBetweenFrames(t *testing.T) {
+	w := engineWorld(t)
+	loaded := w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/model.shq"}), proto.Loaded)
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: loaded.Defaults[:2]}), proto.Opened)
+	w.must(w.frame("a", 0, 320, 240, "gold"), proto.Result)
+
+	// All at once: a frame, ten labels that no table knows, a frame.
+	labels := make([]string, 10)
+	for i := range labels {
+		labels[i] = fmt.Sprintf("a wooden thing with %d small wheels", i+2)
+	}
+	var replies []proto.Reply
+	w.eval(`(async () => Promise.all([
+		lqa.ask(`+quote(proto.Request{Kind: proto.Frame, Session: "a", Time: 100})+`, lqa.plain(320, 240, 'gold')),
+		lqa.ask(`+quote(proto.Request{Kind: proto.Labels, Session: "a", Labels: labels})+`),
+		lqa.ask(`+quote(proto.Request{Kind: proto.Frame, Session: "a", Time: 200})+`, lqa.plain(320, 240, 'gold')),
+	]))()`, &replies)
+	opened := w.must(replies[1], proto.Opened)
+	after := w.must(replies[2], proto.Result)
+	if !slices.ContainsFunc(labels, func(l string) bool { return l == after.ZeroShot.Scores[0].Label }) {
+		t.Errorf("the frame after the new labels answers %q", after.ZeroShot.Scores[0].Label)
+	}
+	t.Logf("ten new labels took %.1f ms", opened.EmbedMS)
+}
