@@ -98,7 +98,7 @@ func convertAction(_ context.Context, c *cli.Command) error {
 				worst = t
 			}
 			if c.Bool("verbose") {
-				fmt.Fprintf(c.Root().ErrWriter, "%-36s %-4s %-14v %9d bytes, relative error %.2e\n", t.Name, t.Kind, t.Shape, t.Bytes, t.Error)
+				fmt.Fprintf(c.Root().ErrWriter, "%-36s %-4s %-13s %9d bytes, relative error %.2e\n", t.Name, t.Kind, fmt.Sprint(t.Shape), t.Bytes, t.Error)
 			}
 		},
 	}
