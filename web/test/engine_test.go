@@ -155,7 +155,7 @@ func TestBadModels(t *testing.T) {
 		{"wrong version", put(4, 9), proto.SHQVersion},
 		{"manifest of 4 GB", put(8, 1<<32-1), proto.TooLarge},
 		{"frames of 4 GB", remake(t, good, func(m *shq.Manifest) { m.Frames[0].Raw = 4 << 30 }), proto.TooLarge},
-		{"tensor of 4 GB", remake(t, good, func(m *shq.Manifest) { m.Tensors[0].Shape = []int{1 << 16, 1 << 16} }), proto.Corrupt},
+		{"tensor of 4 GB", remake(t, good, func(m *shq.Manifest) { m.Tensors[0].Shape = []int{1 << 16, 1 << 16} }), proto.TooLarge},
 		{"a page instead", []byte("<!doctype html><title>Not found</title>" + string(bytes.Repeat([]byte(" "), 100))), proto.NotSHQ},
 		{"not there", nil, proto.FetchFailed},
 	}

@@ -8,10 +8,14 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 )
 
 // ErrClosed: the browser has gone.
 var ErrClosed = errors.New("browser: closed")
+
+// callLimit ends a call that hangs; a promise that Eval awaits is one.
+const callLimit = 2 * time.Minute
 
 // event is a message of the protocol that answers no call.
 type event struct {
@@ -126,5 +130,7 @@ func (c *conn) call(session, method string, params, result any) error {
 		return nil
 	case <-c.done:
 		return fmt.Errorf("%w during %s", ErrClosed, method)
+	case <-time.After(callLimit):
+		return fmt.Errorf("browser: %s: no answer in %v", method, callLimit)
 	}
 }
