@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"path"
 	"slices"
 	"strings"
 
@@ -38,6 +39,9 @@ type Options struct {
 	Name       string
 	Provenance shq.Provenance
 	Float      bool // keep every weight as float16
+	// Keep lists patterns (path.Match) of weights that stay float16: the
+	// layers whose rounding costs more than their bytes.
+	Keep []string
 	// Progress is called with each tensor's outcome; it may be nil.
 	Progress func(Outcome)
 }
@@ -71,6 +75,9 @@ func Convert(w io.Writer, in Input, o Options) error {
 	if err := checkNames(specs, in.Tensors); err != nil {
 		return err
 	}
+	if err := checkKeep(o.Keep, specs); err != nil {
+		return err
+	}
 	if err := checkText(cfg, in.Vocab, in.ReadyNames); err != nil {
 		return err
 	}
@@ -89,6 +96,28 @@ func Convert(w io.Writer, in Input, o Options) error {
 		}
 	}
 	return shq.Write(w, o.Name, json.RawMessage(in.Config), o.Provenance, stages)
+}
+
+// matches reports whether name fits one of the patterns, which Convert has
+// checked.
+func matches(patterns []string, name string) bool {
+	return slices.ContainsFunc(patterns, func(p string) bool {
+		ok, _ := path.Match(p, name)
+		return ok
+	})
+}
+
+// checkKeep refuses patterns that are malformed or fit no weight.
+func checkKeep(patterns []string, specs []clip.TensorSpec) error {
+	for _, p := range patterns {
+		if _, err := path.Match(p, ""); err != nil {
+			return fmt.Errorf("%w: pattern %q: %w", ErrTensors, p, err)
+		}
+		if !slices.ContainsFunc(specs, func(s clip.TensorSpec) bool { return s.Default != qtype.U8 && matches([]string{p}, s.Name) }) {
+			return fmt.Errorf("%w: no weight fits the pattern %q", ErrTensors, p)
+		}
+	}
+	return nil
 }
 
 // checkNames compares names and shapes before anything is read.
@@ -204,7 +233,7 @@ func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, 
 			return t, 0, fmt.Errorf("%w: %s has %v at element %d of %v", ErrValue, spec.Name, v, i, spec.Shape)
 		}
 	}
-	if o.Float {
+	if o.Float || matches(o.Keep, spec.Name) {
 		t.Kind = qtype.F16
 	}
 	switch rows := spec.Shape[0]; t.Kind {

@@ -268,3 +268,31 @@ func TestVerify(t *testing.T) {
 		t.Errorf("a file without model: %v", err)
 	}
 }
+
+// TestConvert_Keep: named weights stay float16, the others do not.
+func TestConvert_Keep(t *testing.T) {
+	in, _ := tiny(t)
+	kinds := map[string]qtype.Kind{}
+	var b bytes.Buffer
+	err := Convert(&b, in, Options{Name: "tiny", Keep: []string{"image.block.00.*", "text.fc1.weight"},
+		Progress: func(c Outcome) { kinds[c.Name] = c.Kind }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Verify(&b, shq.Limits{}); err != nil {
+		t.Fatal(err)
+	}
+	for name, want := range map[string]qtype.Kind{
+		"image.block.00.project.weight": qtype.F16, "image.block.00.depthwise.weight": qtype.F16,
+		"image.block.01.project.weight": qtype.Q8C, "text.fc1.weight": qtype.F16, "text.fc2.weight": qtype.Q8C,
+	} {
+		if kinds[name] != want {
+			t.Errorf("%s is %s, want %s", name, kinds[name], want)
+		}
+	}
+	for _, p := range []string{"[", "image.block.99.*", "text.vocab"} {
+		if err := Convert(&b, in, Options{Name: "tiny", Keep: []string{p}}); !errors.Is(err, ErrTensors) {
+			t.Errorf("pattern %q: %v", p, err)
+		}
+	}
+}

@@ -41,6 +41,7 @@ bytes. The file is checked, written beside its place and then renamed.
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`", Required: true},
 			&cli.BoolFlag{Name: "float", Usage: "keep every weight as float16"},
+			&cli.StringSliceFlag{Name: "keep", Usage: "keep the weights that fit `PATTERN` as float16 (repeatable), as in image.block.00.*"},
 			&cli.StringFlag{Name: "name", Usage: "the model's `NAME` (default: FILE's name without .shq)"},
 			&cli.StringFlag{Name: "source", Usage: "where the weights come from (default: \"source\" in the safetensors metadata)"},
 			&cli.StringFlag{Name: "licence", Usage: "their terms (default: \"licence\" in the safetensors metadata)"},
@@ -87,6 +88,7 @@ func convertAction(_ context.Context, c *cli.Command) error {
 	o := convert.Options{
 		Name:  cmp.Or(c.String("name"), strings.TrimSuffix(filepath.Base(out), ".shq")),
 		Float: c.Bool("float"),
+		Keep:  c.StringSlice("keep"),
 		Provenance: shq.Provenance{
 			Source:  cmp.Or(c.String("source"), tensors.Metadata()["source"]),
 			Licence: cmp.Or(c.String("licence"), tensors.Metadata()["licence"]),
