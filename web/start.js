@@ -33,12 +33,11 @@ function address() {
  * @returns {Worker}
  */
 export function startWorker(receive, module) {
-  const worker = new Worker(address(), {type: 'module', name: 'lqa engine'});
+  const worker = new Worker(address(), {type: 'module', name: module ? 'module' : 'engine'});
   const failed = (/** @type {string} */ message) => receive({kind: 'error', id: 0, code: 'load.engine', message});
   worker.onmessage = (event) => receive(event.data);
   worker.onerror = (event) => { event.preventDefault(); failed(event.message || 'the worker did not start'); };
   worker.onmessageerror = () => failed('a message could not be read');
   if (module) module.then((m) => worker.postMessage({module: m}), (err) => failed(String(err)));
-  else worker.postMessage({module: null});
   return worker;
 }

@@ -1,7 +1,7 @@
 // @ts-check
 // The engine's worker: loads the Go binary in its engine role and carries
-// messages between it and the page. One message brings the compiled module,
-// {module}, or null: then the worker fetches and compiles it itself.
+// messages between it and the page. A worker whose name is "module" is sent the
+// compiled binary, {module}; any other fetches and compiles it itself.
 import './wasm_exec.js';
 import {pixels} from './pixels.js';
 import {compile} from './start.js';
@@ -15,15 +15,16 @@ scope.lqaRole = 'engine';
 scope.lqaPixels = pixels;
 scope.lqaSend = (/** @type {string} */ json) => scope.postMessage(JSON.parse(json));
 
-/** @type {(module: WebAssembly.Module | null) => void} */
-let begin;
-/** @type {Promise<WebAssembly.Module | null>} */
-const given = new Promise((resolve) => { begin = resolve; });
+/** @type {(module: WebAssembly.Module) => void} */
+let begin = () => {};
+/** @type {Promise<WebAssembly.Module>} */
+const compiled = scope.name === 'module' ? new Promise((resolve) => { begin = resolve; })
+  : compile(new URL('lqa.wasm', import.meta.url));
 
 /** @param {MessageEvent} event */
 function receive(event) {
   const {image, module, ...request} = event.data ?? {};
-  if (module !== undefined) begin(module);
+  if (module) begin(module);
   else if (scope.lqaReceive) scope.lqaReceive(JSON.stringify(request), image);
   else early.push(event);
 }
@@ -31,8 +32,7 @@ scope.onmessage = receive;
 
 try {
   const go = new scope.Go();
-  const module = await given ?? await compile(new URL('lqa.wasm', import.meta.url));
-  const instance = await WebAssembly.instantiate(module, go.importObject);
+  const instance = await WebAssembly.instantiate(await compiled, go.importObject);
   const ended = go.run(instance); // Go listens when this returns
   for (const event of early.splice(0)) receive(event);
   await ended;

@@ -161,5 +161,20 @@ const (
 	NoMemory        Code = "device.memory"
 	BadImage        Code = "image.bad"
 	NotLoaded       Code = "load.not-loaded"
+	EngineFailed    Code = "load.engine" // the engine itself did not start, or ended
 	Internal        Code = "internal"
+)
+
+// Codes of errors that arise in the page or the widget, before the engine is
+// asked.
+const (
+	CameraDenied      Code = "camera.denied"
+	CameraNone        Code = "camera.none"
+	CameraBusy        Code = "camera.busy"
+	CameraUnfit       Code = "camera.unfit"       // the one that was asked for cannot do it
+	CameraInsecure    Code = "camera.insecure"    // not https, not localhost
+	CameraUnsupported Code = "camera.unsupported" // the browser has no camera interface
+	CameraLost        Code = "camera.lost"        // unplugged, or taken away while it ran
+	CameraFailed      Code = "camera.failed"
+	FileUnreadable    Code = "file.unreadable" // neither a picture nor a video that the browser can open
 )
