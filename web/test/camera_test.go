@@ -173,7 +173,7 @@ globalThis.recorder = (() => {
 	const best = (s) => s.none > s.scores[0].score ? '' : s.scores[0].label;
 	document.addEventListener('lqa-result', ({detail}) => looks.push({
 		shot, held: performance.now() - since, labels: detail.zeroShot.scores.length,
-		zeroShot: best(detail.zeroShot), adapted: best(detail.adapted),
+		zeroShot: best(detail.zeroShot), adapted: best(detail.adapted), likeliest: detail.adapted.scores[0].label,
 	}));
 	return {looks, seen};
 })();
@@ -181,11 +181,12 @@ globalThis.recorder = (() => {
 
 // look is a line of the recorder's book.
 type look struct {
-	Shot     int     `json:"shot"`
-	Held     float64 `json:"held"`
-	Labels   int     `json:"labels"`
-	ZeroShot string  `json:"zeroShot"`
-	Adapted  string  `json:"adapted"`
+	Shot      int     `json:"shot"`
+	Held      float64 `json:"held"`
+	Labels    int     `json:"labels"`
+	ZeroShot  string  `json:"zeroShot"`
+	Adapted   string  `json:"adapted"`
+	Likeliest string  `json:"likeliest"` // adapted, "none of these" left out
 }
 
 // settle is how long after a switch results are not counted: their frame may
@@ -240,13 +241,14 @@ func (s stream) score(looks []look) score {
 	var out score
 	for i, shot := range s.shots {
 		n, right := 0, 0
-		answers := map[string]int{}
+		answers, likeliest := map[string]int{}, map[string]int{}
 		for _, l := range looks {
 			if l.Shot != i+1 {
 				continue
 			}
 			n++
 			answers[l.Adapted]++
+			likeliest[l.Likeliest]++
 			if l.Adapted == shot.Label {
 				right++
 			}
@@ -259,7 +261,7 @@ func (s stream) score(looks []look) score {
 		if 2*right > n {
 			out.named = append(out.named, shot.Label)
 		} else {
-			out.missed = append(out.missed, fmt.Sprintf("%s (answers %v)", shot.Label, answers))
+			out.missed = append(out.missed, fmt.Sprintf("%s: %v, without none %v", shot.Label, answers, likeliest))
 		}
 	}
 	return out
