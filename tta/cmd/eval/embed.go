@@ -91,7 +91,7 @@ func keptName(m *model, s *dataset.Split, every int) (string, error) {
 	}
 	defer file.Close()
 	h := sha256.New()
-	fmt.Fprintf(h, "decode 1, every %d, model %s\n", every, m.Hash)
+	fmt.Fprintf(h, "decode 2, every %d, model %s\n", every, m.Hash)
 	for _, c := range s.Classes { // their order is what Class counts
 		fmt.Fprintf(h, "%q\n", c.Folder)
 	}

@@ -257,6 +257,44 @@ func TestDecode(t *testing.T) {
 	}
 }
 
+// TestDecode_Chroma: JPEGs come out as libjpeg decodes them, but for the
+// rounding of the cosine transform.
+func TestDecode_Chroma(t *testing.T) {
+	for _, name := range []string{"444", "422", "420"} {
+		read := func(ext string) []byte {
+			b, err := os.ReadFile(filepath.Join("testdata", "chroma-"+name+ext))
+			if err != nil {
+				t.Fatal(err)
+			}
+			rgba, w, h, err := Decode(b, 1<<20)
+			if err != nil || w != 61 || h != 35 {
+				t.Fatalf("%s%s: %d × %d, %v", name, ext, w, h, err)
+			}
+			return rgba
+		}
+		got, want := read(".jpg"), read(".png")
+		sum, worst := 0, 0
+		for i := range want {
+			d := max(int(got[i])-int(want[i]), int(want[i])-int(got[i]))
+			sum += d
+			worst = max(worst, d)
+		}
+		if mean := float64(sum) / float64(len(want)); mean > 0.25 || worst > 4 {
+			t.Errorf("%s: off by %.2f levels on average, %d at most", name, mean, worst)
+		}
+	}
+	// Narrow pictures and other layouts are left to package image.
+	for _, m := range []*image.YCbCr{
+		image.NewYCbCr(image.Rect(0, 0, 4, 4), image.YCbCrSubsampleRatio420),
+		image.NewYCbCr(image.Rect(0, 0, 40, 4), image.YCbCrSubsampleRatio410),
+		image.NewYCbCr(image.Rect(0, 0, 40, 4), image.YCbCrSubsampleRatio444),
+	} {
+		if drawYCbCr(image.NewRGBA(m.Rect), m) {
+			t.Errorf("%v of %v is taken", m.SubsampleRatio, m.Rect)
+		}
+	}
+}
+
 func FuzzReadPrompts(f *testing.F) {
 	f.Add("label\twording\n# comment\n")
 	f.Fuzz(func(t *testing.T, s string) {

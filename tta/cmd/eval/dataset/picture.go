@@ -44,11 +44,19 @@ func Decode(data []byte, maxPixels int) (rgba []byte, w, h int, err error) {
 			return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrPicture, b.Dx(), b.Dy())
 		}
 	}
-	dst := image.NewRGBA(image.Rect(0, 0, w, h))
-	if w == b.Dx() && h == b.Dy() {
-		draw.Draw(dst, dst.Rect, m, b.Min, draw.Src)
-	} else {
-		draw.CatmullRom.Scale(dst, dst.Rect, m, b, draw.Src, nil)
+	if ycc, ok := m.(*image.YCbCr); ok {
+		if full := image.NewRGBA(b); drawYCbCr(full, ycc) {
+			m = full
+		}
+	}
+	dst, whole := m.(*image.RGBA)
+	if !whole || w != b.Dx() || h != b.Dy() || dst.Stride != 4*w {
+		dst = image.NewRGBA(image.Rect(0, 0, w, h))
+		if w == b.Dx() && h == b.Dy() {
+			draw.Draw(dst, dst.Rect, m, b.Min, draw.Src)
+		} else {
+			draw.CatmullRom.Scale(dst, dst.Rect, m, b, draw.Src, nil)
+		}
 	}
 	for i := 3; i < len(dst.Pix); i += 4 {
 		dst.Pix[i] = 255
