@@ -3,8 +3,6 @@ package page
 import (
 	"strconv"
 
-	"honnef.co/go/js/dom/v2"
-
 	"lqa/wasm/proto"
 )
 
@@ -17,12 +15,12 @@ const noneLabel = "none of these"
 // rank moves: the style sheet lets it glide there.
 type answers struct {
 	doc  *document
-	list dom.HTMLElement
+	list element
 	rows map[string]*row // by label; "" is "none of these"
 }
 
 type row struct {
-	item, percent dom.HTMLElement
+	item, percent element
 	seen          bool
 }
 
@@ -46,10 +44,8 @@ func (a *answers) row(label string) *row {
 	percent := a.doc.create("span", "row-score", "")
 	bar := a.doc.create("span", "row-bar", "")
 	bar.SetAttribute("aria-hidden", "true")
-	for _, e := range []dom.Node{text, percent, bar} {
-		item.AppendChild(e)
-	}
-	a.list.AppendChild(item)
+	add(item, text, percent, bar)
+	add(a.list, item)
 	r := &row{item: item, percent: percent}
 	a.rows[label] = r
 	return r

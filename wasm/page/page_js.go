@@ -37,6 +37,7 @@ type page struct {
 
 	source  source
 	samples []sample
+	thumbs  []element
 	current int // sample shown
 
 	zeroShot, adapted *answers
@@ -63,7 +64,7 @@ func (p *page) start() {
 
 // wire connects the controls.
 func (p *page) wire() {
-	click := func(id string, f func()) { on(p.doc.el(id), "click", func(dom.Event) { f() }) }
+	click := func(id string, f func()) { on(p.doc.el(id).Value, "click", func(*dom.BasicEvent) { f() }) }
 	click("camera-start", p.toggleCamera)
 	click("camera-flip", p.flipCamera)
 	click("clip", p.toggleClip)
@@ -78,31 +79,31 @@ func (p *page) wire() {
 		}
 	})
 	click("add-label", p.addLabel)
-	click("upload-button", func() { p.doc.el("upload").Underlying().Call("click") })
-	on(p.doc.el("upload"), "change", func(e dom.Event) {
-		files := p.doc.el("upload").Underlying().Get("files")
+	click("upload-button", func() { p.doc.el("upload").Call("click") })
+	on(p.doc.el("upload").Value, "change", func(e *dom.BasicEvent) {
+		files := p.doc.el("upload").Get("files")
 		if files.Length() > 0 {
 			p.openFile(files.Index(0))
 		}
 		p.doc.setValue("upload", "") // the same file may be chosen again
 	})
-	on(p.doc.el("camera-choice"), "change", func(dom.Event) { p.startCamera(p.doc.value("camera-choice"), "") })
+	on(p.doc.el("camera-choice").Value, "change", func(*dom.BasicEvent) { p.startCamera(p.doc.value("camera-choice"), "") })
 	for _, id := range []string{"labels", "template"} {
-		on(p.doc.el(id), "input", func(dom.Event) { p.labelsSoon() })
+		on(p.doc.el(id).Value, "input", func(*dom.BasicEvent) { p.labelsSoon() })
 	}
-	w := dom.GetWindow()
-	on(w, "hashchange", func(dom.Event) {
+	w := js.Global()
+	on(w, "hashchange", func(*dom.BasicEvent) {
 		if p.readFragment() {
 			p.sendLabels()
 		}
 	})
-	on(p.doc, "visibilitychange", func(dom.Event) {
-		if p.doc.Underlying().Get("hidden").Bool() {
+	on(p.doc.Value, "visibilitychange", func(*dom.BasicEvent) {
+		if p.doc.Get("hidden").Bool() {
 			p.hide()
 		}
 	})
-	on(w, "pagehide", func(dom.Event) { p.source.stop() })
-	drag := func(e dom.Event, over bool) {
+	on(w, "pagehide", func(*dom.BasicEvent) { p.source.stop() })
+	drag := func(e *dom.BasicEvent, over bool) {
 		e.PreventDefault()
 		if over {
 			p.doc.data("drop", "over")
@@ -110,15 +111,15 @@ func (p *page) wire() {
 			p.doc.data("drop", "")
 		}
 	}
-	on(w, "dragover", func(e dom.Event) { drag(e, true) })
-	on(w, "dragleave", func(e dom.Event) {
-		if e.Underlying().Get("relatedTarget").IsNull() { // out of the window, not onto a child
+	on(w, "dragover", func(e *dom.BasicEvent) { drag(e, true) })
+	on(w, "dragleave", func(e *dom.BasicEvent) {
+		if e.Get("relatedTarget").IsNull() { // out of the window, not onto a child
 			drag(e, false)
 		}
 	})
-	on(w, "drop", func(e dom.Event) {
+	on(w, "drop", func(e *dom.BasicEvent) {
 		drag(e, false)
-		if files := e.Underlying().Get("dataTransfer").Get("files"); files.Length() > 0 {
+		if files := e.Get("dataTransfer").Get("files"); files.Length() > 0 {
 			p.openFile(files.Index(0))
 		}
 	})
@@ -141,7 +142,7 @@ func (p *page) load() {
 	p.doc.el("load-bar").RemoveAttribute("value")
 	p.loadAt = now()
 	p.client = newClient(p.loadFailed)
-	url := js.Global().Get("URL").New("model.shq", p.doc.Underlying().Get("baseURI")).Get("href").String()
+	url := js.Global().Get("URL").New("model.shq", p.doc.Get("baseURI")).Get("href").String()
 	p.client.send(proto.Request{Kind: proto.Load, URL: url}, js.Undefined(), p.loading)
 }
 
@@ -303,12 +304,12 @@ func (p *page) showChips(s *proto.SessionInfo) {
 		chip := p.doc.create("li", "chip", l)
 		if !known {
 			chip.SetAttribute("data-unknown", "")
-			chip.AppendChild(p.doc.create("span", "chip-mark", "guessed"))
+			add(chip, p.doc.create("span", "chip-mark", "guessed"))
 		}
-		list.AppendChild(chip)
+		add(list, chip)
 	}
 	if more := len(s.Labels) - maxChips; more > 0 {
-		list.AppendChild(p.doc.create("li", "chip chip-more", "and "+strconv.Itoa(more)+" more"))
+		add(list, p.doc.create("li", "chip chip-more", "and "+strconv.Itoa(more)+" more"))
 	}
 	count := strconv.Itoa(len(s.Labels)) + " labels"
 	if len(s.Labels) == 1 {

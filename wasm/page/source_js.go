@@ -80,8 +80,11 @@ func (p *page) toggle(id string, on bool, off, stop string) {
 	if on {
 		off = stop
 	}
-	setText(e.QuerySelector("[data-text]"), off)
+	setText(inner(e), off)
 }
+
+// inner is the part of a button that holds its words.
+func inner(button element) element { return wrap(button.Call("querySelector", "[data-text]")) }
 
 func (p *page) toggleCamera() {
 	if p.source.kind == "camera" {
@@ -106,11 +109,11 @@ func (p *page) startCamera(device, facing string) {
 	p.source.stop()
 	run := p.source.run
 	button := p.doc.el("camera-start")
-	setText(button.QuerySelector("[data-text]"), "Waiting for permission")
+	setText(inner(button), "Waiting for permission")
 	button.SetAttribute("aria-busy", "true")
 	then(p.media.Call("openCamera", map[string]any{"deviceId": device, "facing": facing}), func(stream js.Value) {
 		button.RemoveAttribute("aria-busy")
-		if run != p.source.run || p.doc.Underlying().Get("hidden").Bool() {
+		if run != p.source.run || p.doc.Get("hidden").Bool() {
 			p.media.Call("stopStream", stream)
 			return
 		}
@@ -162,8 +165,8 @@ func (p *page) listCameras(stream js.Value) {
 			c := list.Index(i)
 			o := p.doc.create("option", "", c.Get("label").String())
 			o.SetAttribute("value", c.Get("id").String())
-			o.Underlying().Set("selected", c.Get("current"))
-			choice.AppendChild(o)
+			o.Set("selected", c.Get("current"))
+			add(choice, o)
 		}
 		p.doc.show("camera-choice", list.Length() > 1)
 		p.doc.show("camera-flip", list.Length() > 1 && p.media.Call("facesKnown", stream).Bool())
@@ -173,7 +176,7 @@ func (p *page) listCameras(stream js.Value) {
 // attach plays a stream or a file in the video element and sends its frames.
 func (p *page) attach(kind, truth string, stream js.Value) {
 	run := p.source.run
-	video := p.doc.el("video").Underlying()
+	video := p.doc.el("video").Value
 	then(p.media.Call("play", video, stream), func(js.Value) {
 		if run != p.source.run {
 			return
@@ -304,7 +307,7 @@ func (p *page) openFile(file js.Value) {
 		p.attach("video", "", url)
 		return
 	}
-	image := p.doc.el("still").Underlying()
+	image := p.doc.el("still").Value
 	then(p.media.Call("showPicture", image, url), func(js.Value) {
 		if run != p.source.run {
 			return
@@ -339,23 +342,24 @@ func (p *page) showSamples(list js.Value) {
 		for k, v := range map[string]string{"src": "samples/" + s.file, "alt": s.label, "width": "72", "height": "72", "decoding": "async"} {
 			image.SetAttribute(k, v)
 		}
-		button.AppendChild(image)
-		item.AppendChild(button)
-		strip.AppendChild(item)
-		on(button, "click", func(dom.Event) { p.clearNotice(); p.source.stop(); p.showSample(i) })
+		add(button, image)
+		add(item, button)
+		add(strip, item)
+		p.thumbs = append(p.thumbs, button)
+		on(button.Value, "click", func(*dom.BasicEvent) { p.clearNotice(); p.source.stop(); p.showSample(i) })
 
 		credit := p.doc.create("li", "", s.label+": ")
-		credit.AppendChild(p.link(s.author, s.page))
-		credit.AppendChild(p.doc.CreateTextNode(", "))
-		credit.AppendChild(p.link(s.licence, s.terms))
-		credits.AppendChild(credit)
+		add(credit, p.link(s.author, s.page))
+		credit.Call("append", ", ")
+		add(credit, p.link(s.licence, s.terms))
+		add(credits, credit)
 	}
 	if p.source.kind == "" && len(p.samples) > 0 {
 		p.showSample(0)
 	}
 }
 
-func (p *page) link(text, url string) dom.HTMLElement {
+func (p *page) link(text, url string) element {
 	a := p.doc.create("a", "", text)
 	a.SetAttribute("href", url)
 	a.SetAttribute("rel", "noopener noreferrer")
@@ -365,7 +369,7 @@ func (p *page) link(text, url string) dom.HTMLElement {
 func (p *page) showSample(i int) {
 	s := p.samples[i]
 	run := p.source.run
-	image := p.doc.el("still").Underlying()
+	image := p.doc.el("still").Value
 	then(p.media.Call("showPicture", image, "samples/"+s.file), func(js.Value) {
 		if run != p.source.run {
 			return
@@ -386,7 +390,7 @@ func (p *page) showSample(i int) {
 }
 
 func (p *page) markSample() {
-	for i, b := range p.doc.el("samples").QuerySelectorAll("button") {
+	for i, b := range p.thumbs {
 		b.SetAttribute("aria-pressed", strconv.FormatBool(i == p.current))
 	}
 }
@@ -426,7 +430,7 @@ func (p *page) lookAgain() {
 		return
 	}
 	run, asked := p.source.run, p.asked
-	then(p.media.Call("grabPicture", p.doc.el("still").Underlying()), func(image js.Value) {
+	then(p.media.Call("grabPicture", p.doc.el("still").Value), func(image js.Value) {
 		if run != p.source.run || asked != p.asked {
 			image.Call("close")
 			return

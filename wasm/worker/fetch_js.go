@@ -5,8 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strconv"
 	"sync"
 	"syscall/js"
+	"time"
 )
 
 // await waits for a promise; other goroutines run meanwhile. A rejection is an
@@ -39,10 +41,17 @@ type body struct {
 	reader js.Value // ReadableStreamDefaultReader
 	chunk  js.Value // what has come and is not read yet
 	err    error
+
+	loaded, total int64 // total is 0 where the server does not say
+	report        func(loaded, total int64)
+	reported      time.Time
 }
 
-// fetch starts a download.
-func fetch(mu *sync.Mutex, url string) (*body, error) {
+// reportEvery is how often at most a download's progress is told.
+const reportEvery = 80 * time.Millisecond
+
+// fetch starts a download. report is told how it goes on.
+func fetch(mu *sync.Mutex, url string, report func(loaded, total int64)) (*body, error) {
 	resp, err := unlocked(mu, js.Global().Call("fetch", url))
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errFetch, err)
@@ -50,7 +59,14 @@ func fetch(mu *sync.Mutex, url string) (*body, error) {
 	if !resp.Get("ok").Bool() {
 		return nil, fmt.Errorf("%w: the server answered %d %s", errFetch, resp.Get("status").Int(), resp.Get("statusText").String())
 	}
-	return &body{mu: mu, reader: resp.Get("body").Call("getReader"), chunk: js.Null()}, nil
+	b := &body{mu: mu, reader: resp.Get("body").Call("getReader"), chunk: js.Null(), report: report}
+	header := resp.Get("headers")
+	if header.Call("get", "Content-Encoding").IsNull() { // else the length is that of other bytes
+		if n := header.Call("get", "Content-Length"); !n.IsNull() {
+			b.total, _ = strconv.ParseInt(n.String(), 10, 64)
+		}
+	}
+	return b, nil
 }
 
 // unlocked awaits a promise with mu released.
@@ -74,8 +90,13 @@ func (b *body) Read(p []byte) (int, error) {
 			b.err = io.EOF
 			return 0, b.err
 		}
-		if v := r.Get("value"); v.Get("length").Int() > 0 {
+		if v := r.Get("value"); v.Length() > 0 {
 			b.chunk = v
+			b.loaded += int64(v.Length())
+			if time.Since(b.reported) > reportEvery || b.loaded == b.total {
+				b.reported = time.Now()
+				b.report(b.loaded, b.total)
+			}
 		}
 	}
 	n := js.CopyBytesToGo(p, b.chunk)
@@ -89,9 +110,10 @@ func (b *body) Read(p []byte) (int, error) {
 
 // Close ends the download, where it still runs.
 func (b *body) Close() {
-	// A stream that failed rejects cancel; allSettled takes that as well.
-	js.Global().Get("Promise").Call("allSettled", []any{b.reader.Call("cancel")})
 	b.err = io.ErrClosedPipe
+	cancelled := b.reader.Call("cancel")
+	// A stream that has failed rejects this; there is nothing left to do then.
+	go await(cancelled)
 }
 
 // subtleHash is SHA-256 by the browser where it offers that (secure contexts

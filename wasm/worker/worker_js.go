@@ -188,15 +188,13 @@ func (w *worker) read(r request) (err error) {
 	if err := browser.Supported(); err != nil {
 		return err
 	}
-	b, err := fetch(&w.mu, r.URL)
+	b, err := fetch(&w.mu, r.URL, func(loaded, total int64) { w.progress(r, "fetch", loaded, total) })
 	if err != nil {
 		return err
 	}
 	defer b.Close()
 	host := browser.New()
-	e, err := engine.Open(b, engine.Options{Host: host, Hash: subtleHash(&w.mu), Progress: func(p engine.Progress) {
-		w.progress(r, "fetch", p.LoadedBytes, p.TotalBytes)
-	}})
+	e, err := engine.Open(b, engine.Options{Host: host, Hash: subtleHash(&w.mu)})
 	if err != nil {
 		return err
 	}
