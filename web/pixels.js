@@ -19,14 +19,14 @@ export async function pixels(image, target, capacity) {
     return {width: image.width, height: image.height};
   }
   try {
-    const isFrame = typeof VideoFrame !== 'undefined' && image instanceof VideoFrame;
-    let width = isFrame ? image.displayWidth : image.width;
-    let height = isFrame ? image.displayHeight : image.height;
+    const frame = typeof VideoFrame !== 'undefined' && image instanceof VideoFrame ? image : null;
+    let [width, height] = 'displayWidth' in image ? [image.displayWidth, image.displayHeight] : [image.width, image.height];
     if (!(width > 0 && height > 0)) throw new Error('the picture is empty');
-    if (direct && isFrame && width * height <= capacity &&
-        width === image.visibleRect?.width && height === image.visibleRect.height && !image.rotation) {
+    const plain = frame?.visibleRect?.width === width && frame.visibleRect.height === height && // not stretched, not turned
+      !(/** @type {any} */ (frame).rotation);
+    if (direct && frame && plain && width * height <= capacity) {
       try {
-        await image.copyTo(target.subarray(0, width * height * 4), {format: 'RGBA'});
+        await frame.copyTo(target.subarray(0, width * height * 4), {format: 'RGBA'});
         return {width, height};
       } catch {
         direct = false; // an older browser: draw and read back instead

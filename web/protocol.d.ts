@@ -1,0 +1,155 @@
+// The page ⇄ engine contract, twin of wasm/proto. Written from it: go test ./wasm/proto -update
+
+/** Version of the protocol. */
+export type Version = 1;
+
+/** Kind names a message. A request carries an id; the reply carries it back. */
+export type Kind =
+  | 'hello' // both ways, first; unequal versions end the session
+  | 'load' // → progress*, loaded (image stage), loaded (text stage); or error
+  | 'open' // → opened: a session with labels and an adapter
+  | 'labels' // → opened: other labels for a session; its adapter starts over
+  | 'frame' // → result
+  | 'adapt' // → done: chooses the session's adapter
+  | 'reset' // → done: forgets what the adapter has learned
+  | 'close' // → done: ends a session
+  | 'progress'
+  | 'loaded'
+  | 'opened'
+  | 'result'
+  | 'dropped' // a frame that a newer one of its session overtook
+  | 'done'
+  | 'error';
+
+/** Request is any message from the page. */
+export interface Request {
+  kind: Kind;
+  id: number;
+  version?: number; // hello
+  url?: string; // load
+  integrity?: string; // load: hex SHA-256 of the manifest
+  session?: string; // all but hello and load
+  labels?: string[]; // open, labels
+  template?: string; // open, labels: "{}" stands for the label; "" means the model's own
+  adapter?: string; // open, adapt: a name of the registry
+  time?: number; // frame: milliseconds since the session began
+  still?: boolean; // frame: a single picture; the adapter neither learns nor answers
+}
+
+/** Reply is any message from the engine. */
+export type Reply =
+  | {kind: 'hello'; id: number; session?: string} & {version: number}
+  | {kind: 'progress'; id: number; session?: string} & ProgressInfo
+  | {kind: 'loaded'; id: number; session?: string} & ModelInfo & {memory: Memory}
+  | {kind: 'opened'; id: number; session?: string} & SessionInfo
+  | {kind: 'result'; id: number; session?: string} & Answer & {memory: Memory}
+  | {kind: 'dropped'; id: number; session?: string}
+  | {kind: 'done'; id: number; session?: string}
+  | {kind: 'error'; id: number; session?: string} & Error;
+
+/** ProgressInfo tells how far loading has come. */
+export interface ProgressInfo {
+  phase: string; // fetch, verify, warm-up
+  loadedBytes: number;
+  totalBytes: number;
+}
+
+/** ModelInfo describes the model; it comes with loaded. */
+export interface ModelInfo {
+  stage: string; // image: default labels can be answered; text: any label
+  model: string;
+  hash: string; // hex SHA-256 of the manifest
+  simd: string;
+  defaults: string[];
+  templates: string[];
+  adapters: string[];
+  loadMS: number;
+}
+
+/** SessionInfo answers open and labels. */
+export interface SessionInfo {
+  labels: string[]; // as used: trimmed, without doubles
+  known: boolean[]; // stands in the model's ready table
+  embedMS: number;
+}
+
+/** Answer is the result of one frame. */
+export interface Answer {
+  zeroShot: Scores;
+  adapted: Scores;
+  time: number; // of the frame, as sent
+  viewMS: number;
+  encodeMS: number;
+  adaptMS: number;
+  report: Report;
+}
+
+/** Scores are best first; None is the probability of "none of these". */
+export interface Scores {
+  scores: Score[];
+  none: number;
+}
+
+/** Score is one label's probability, 0..1. */
+export interface Score {
+  label: string;
+  score: number;
+}
+
+/** Memory is in bytes. */
+export interface Memory {
+  kernel: number;
+  weights: number;
+  activations: number;
+  goHeap: number;
+  state: number;
+}
+
+/** Report is what the adapter is doing. */
+export interface Report {
+  method: string;
+  entries: number;
+  shift: number;
+  text: string;
+}
+
+/** Error has a code that programs branch on and a message that people read. */
+export interface Error {
+  code: Code;
+  message: string;
+}
+
+/** Code names a failure. */
+export type Code =
+  | 'proto.version'
+  | 'proto.bad-message'
+  | 'session.unknown'
+  | 'labels.none'
+  | 'labels.too-many'
+  | 'adapter.unknown'
+  | 'text.not-ready'
+  | 'load.fetch'
+  | 'shq.magic'
+  | 'shq.version'
+  | 'shq.truncated'
+  | 'shq.corrupt'
+  | 'shq.too-large'
+  | 'shq.integrity'
+  | 'device.no-simd'
+  | 'device.memory'
+  | 'image.bad'
+  | 'load.not-loaded'
+  | 'load.engine' // the engine itself did not start, or ended
+  | 'internal'
+  | 'camera.denied'
+  | 'camera.none'
+  | 'camera.busy'
+  | 'camera.unfit' // the one that was asked for cannot do it
+  | 'camera.insecure' // not https, not localhost
+  | 'camera.unsupported' // the browser has no camera interface
+  | 'camera.lost' // unplugged, or taken away while it ran
+  | 'camera.failed'
+  | 'file.unreadable' // neither a picture nor a video that the browser can open;
+
+/** What travels as the image of a frame: transferred, and closed by the engine. */
+export type Picture = VideoFrame | ImageBitmap | ImageData;
