@@ -124,7 +124,7 @@ var (
 	I32Load8S = load("i32.load8_s", 0x2c, I32)
 	I32Load8U = load("i32.load8_u", 0x2d, I32)
 
-	V128Load        = load("v128.load", simd|0, V128)
+	V128Load        = load("v128.load", simd, V128)
 	V128Load8x8S    = load("v128.load8x8_s", simd|1, V128)
 	V128Load32Splat = load("v128.load32_splat", simd|9, V128)
 	V128Load32Zero  = load("v128.load32_zero", simd|92, V128)
