@@ -113,7 +113,7 @@ func copyTree(src, dst string, skip func(rel string) bool) error {
 			return fs.SkipDir
 		case d.IsDir():
 			return os.MkdirAll(to, 0o755)
-		case !d.Type().IsRegular() || filepath.Ext(path) == ".go":
+		case !d.Type().IsRegular() || filepath.Ext(path) == ".go" || d.Name() == "tsconfig.json":
 			return nil
 		}
 		return copyFile(path, to)

@@ -24,7 +24,7 @@ import (
 )
 
 // patience ends a test that hangs. It is long because machines are slow.
-const patience = 90 * time.Second
+const patience = 60 * time.Second
 
 var built = sync.OnceValues(func() (string, error) {
 	ctx := context.Background()
@@ -97,6 +97,13 @@ func start(t *testing.T, o browser.Options) *world {
 	}
 	t.Cleanup(w.checkConsole)
 	return w
+}
+
+// in is the same world, reporting to a subtest.
+func (w *world) in(t *testing.T) *world {
+	sub := *w
+	sub.t = t
+	return &sub
 }
 
 // expect says that console lines with this part are meant to come.

@@ -83,7 +83,7 @@ func run(args []string) (int, error) {
 	case code := <-exit:
 		return code, nil
 	case <-b.Done():
-		return 0, errors.New("Chromium ended before the program did")
+		return 0, errors.New("the browser ended before the program did")
 	}
 }
 

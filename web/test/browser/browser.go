@@ -44,6 +44,9 @@ type Options struct {
 	// Camera is a .y4m file that plays as the camera, over and over, and is
 	// allowed without asking. Without one there is no camera.
 	Camera string
+	// Refuse answers no to every permission that a page asks for; the camera
+	// is there.
+	Refuse bool
 	// Insecure accepts any certificate.
 	Insecure bool
 	// Width and Height of the window in CSS pixels; 1280 × 900 if zero.
@@ -95,6 +98,9 @@ func args(o Options, profile string) []string {
 	if o.Camera != "" {
 		a = append(a, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream",
 			"--use-file-for-fake-video-capture="+o.Camera)
+	}
+	if o.Refuse {
+		a = append(a, "--use-fake-device-for-media-stream", "--deny-permission-prompts")
 	}
 	if o.Insecure {
 		a = append(a, "--ignore-certificate-errors")
@@ -188,14 +194,6 @@ func (b *Browser) Version() (string, error) {
 	var v struct{ Product string }
 	err := b.conn.call("", "Browser.getVersion", nil, &v)
 	return v.Product, err
-}
-
-// Deny makes origin's requests for a permission (videoCapture) fail as if the
-// visitor had refused.
-func (b *Browser) Deny(origin, permission string) error {
-	return b.conn.call("", "Browser.setPermission", map[string]any{
-		"origin": origin, "setting": "denied", "permission": map[string]any{"name": permission},
-	}, nil)
 }
 
 // Console returns errors, warnings and uncaught exceptions of all targets.
