@@ -470,20 +470,27 @@ func (p *Page) Wait(limit time.Duration, condition string) error {
 	}
 }
 
-// Click presses and releases the left button in the middle of the element.
+// Click presses and releases the left button in the middle of an element that
+// is given by its selector.
 func (p *Page) Click(selector string) error {
 	q, err := json.Marshal(selector)
 	if err != nil {
-		return err
+		return fmt.Errorf("browser: click: %w", err)
 	}
+	return p.ClickOn("document.querySelector(" + string(q) + ")")
+}
+
+// ClickOn is Click on an element that is given by a JavaScript expression, for
+// those in shadow roots.
+func (p *Page) ClickOn(element string) error {
 	var at []float64
-	err = p.Eval(`(() => { const e = document.querySelector(`+string(q)+`);
+	err := p.Eval(`(() => { const e = `+element+`;
 		if (!e) throw new Error("nothing there");
 		e.scrollIntoView({block: "center", behavior: "instant"});
 		const r = e.getBoundingClientRect();
 		return [r.left + r.width / 2, r.top + r.height / 2]; })()`, &at)
 	if err != nil {
-		return fmt.Errorf("browser: click %s: %w", selector, err)
+		return fmt.Errorf("browser: click: %w", err)
 	}
 	for _, kind := range []string{"mouseMoved", "mousePressed", "mouseReleased"} {
 		err := p.Call("Input.dispatchMouseEvent", map[string]any{
