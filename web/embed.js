@@ -1,31 +1,31 @@
 // @ts-check
 // <lqa-camera>: names what the camera sees, computed on this device.
-// Until the first press this file is all that loads, and nothing is asked for.
-// Importing it where there is no document does nothing.
+// Until the first press only this file loads and nothing is asked for. Importing
+// it where there is no document does nothing. embed.d.ts has the whole surface.
 
 const css = `
 :host { display: block; position: relative; max-width: 30rem; font: 1rem/1.4 system-ui, sans-serif; --lqa-accent: #0b7a57; }
-:host([hidden]) { display: none; }
 .frame { position: relative; aspect-ratio: 4 / 3; border-radius: 1rem; overflow: hidden; background: #101513; color: #fff; }
 video, ::slotted([slot=poster]) { position: absolute; inset: 0; width: 100%; height: 100%; object-fit: cover; }
 video { visibility: hidden; }
 .mirror { transform: scaleX(-1); }
-.frame:is([data-state=loading], [data-state=running]) video { visibility: visible; }
-.frame:is([data-state=loading], [data-state=running]) slot { display: none; }
+[data-state=loading] video, [data-state=running] video { visibility: visible; }
+[data-state=loading] slot, [data-state=running] slot { display: none; }
 .middle { position: absolute; inset: 0; display: grid; place-content: center; justify-items: center; gap: .7rem; padding: 1rem; text-align: center; background: rgb(6 10 8 / .45); }
-.frame[data-state=running] .middle { display: none; }
+[data-state=running] .middle { display: none; }
 button { font: inherit; font-weight: 600; min-height: 2.75rem; padding: .4rem 1.2rem; border: 0; border-radius: .8rem; background: var(--lqa-accent); color: #fff; cursor: pointer; }
 button:focus-visible { outline: 3px solid #fff; outline-offset: 2px; }
 .stop { position: absolute; top: .7rem; right: .7rem; min-height: 2.2rem; padding: .2rem .9rem; background: rgb(6 10 8 / .7); }
-p { margin: 0; font-size: .86rem; max-width: 22rem; }
+p { margin: 0; padding: .2rem .7rem; border-radius: 1rem; background: rgb(6 10 8 / .72); font-size: .86rem; max-width: 22rem; }
 progress { width: min(16rem, 80%); accent-color: var(--lqa-accent); }
 ol { position: absolute; inset: auto 0 0; margin: 0; padding: 3rem 1rem .9rem; list-style: none; background: linear-gradient(transparent, rgb(6 10 8 / .85)); }
 li { display: flex; justify-content: space-between; gap: 1rem; padding: .1rem 0; background: linear-gradient(#fff, #fff) 0 100% / calc(var(--score) * 100%) 2px no-repeat; opacity: .8; }
 li:first-child { font-size: 1.35rem; font-weight: 650; opacity: 1; }
 .hidden { position: absolute; width: 1px; height: 1px; overflow: hidden; clip-path: inset(50%); }
-[hidden] { display: none; }`;
+[hidden], :host([hidden]) { display: none; }`;
 const attributes = ['labels', 'template', 'src', 'integrity', 'adapter'];
-const shown = 3;
+/** @type {Record<string, string>} */
+const notes = {idle: 'The picture stays on this device.', asking: 'Waiting for permission', loading: 'Loading the model'};
 
 /** @param {string} tag @param {object} props @param {string} [part] */
 const make = (tag, props, part) => {
@@ -36,11 +36,11 @@ const make = (tag, props, part) => {
 
 export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTMLElement ?? Object) {
   static observedAttributes = attributes;
-  /** @type {any} */ #look;   // what engine.js connects to
+  /** @type {any} */ #look; // what connect returned
   /** @type {Promise<void> | undefined} */ #starting;
-  #run = 0;                    // counts starts and stops: what belongs to an earlier one is stale
+  #run = 0; // counts starts and stops: what belongs to an earlier one is stale
   #state = 'idle';
-  #said = 0;
+  /** @type {(s: import('./protocol.js').Scores) => void} */ #paint = () => {}; // shows answers
   #onhide = () => { if (document.hidden) this.stop(); };
 
   constructor() {
@@ -51,7 +51,7 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     root.adoptedStyleSheets = [sheet];
     this.video = make('video', {muted: true, playsInline: true}, 'video');
     this.button = make('button', {type: 'button', textContent: 'Start the camera', onclick: () => this.start().catch(() => {})}, 'start');
-    this.note = make('p', {textContent: 'The picture stays on this device.'}, 'note');
+    this.note = make('p', {textContent: notes.idle}, 'note');
     this.note.setAttribute('role', 'status');
     this.bar = make('progress', {hidden: true, ariaLabel: 'Loading the model'}, 'progress');
     this.list = make('ol', {hidden: true, ariaLabel: 'Answers'}, 'answers');
@@ -65,16 +65,17 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     root.append(this.frame);
   }
 
-  get labels() { return this.getAttribute('labels') ?? ''; }
+  #get = (/** @type {string} */ name) => this.getAttribute(name) ?? '';
+  get labels() { return this.#get('labels'); }
   /** @param {string | string[]} v */
   set labels(v) { this.setAttribute('labels', String(v)); }
-  get template() { return this.getAttribute('template') ?? ''; }
+  get template() { return this.#get('template'); }
   set template(v) { this.setAttribute('template', v); }
-  get src() { return this.getAttribute('src') ?? ''; }
+  get src() { return this.#get('src'); }
   set src(v) { this.setAttribute('src', v); }
-  get integrity() { return this.getAttribute('integrity') ?? ''; }
+  get integrity() { return this.#get('integrity'); }
   set integrity(v) { this.setAttribute('integrity', v); }
-  get adapter() { return this.getAttribute('adapter') ?? 'lqa'; }
+  get adapter() { return this.#get('adapter') || 'lqa'; }
   set adapter(v) { this.setAttribute('adapter', v); }
 
   connectedCallback() {
@@ -147,9 +148,10 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     try {
       live();
       this.#enter('loading');
-      const [media, {connect}] = await loading;
+      const [media, {connect, painter}] = await loading;
       live();
       this.video.classList.toggle('mirror', media.facing(camera) === 'user');
+      this.#paint = painter(this.list, this.status);
       const src = this.src;
       const options = {url: new URL(src || 'model.shq', src ? document.baseURI : import.meta.url).href,
         integrity: this.integrity, labels: this.#labels(), template: this.template, adapter: this.adapter};
@@ -168,27 +170,12 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
   /** @param {import('./protocol.js').Reply} m */
   #tell(m) {
     if (m.kind === 'progress') {
-      Object.assign(this.bar, m.totalBytes ? {max: m.totalBytes, value: m.loadedBytes} : {});
+      if (m.phase === 'fetch' && m.totalBytes) Object.assign(this.bar, {max: m.totalBytes, value: m.loadedBytes});
       this.#emit('progress', m);
     } else if (m.kind === 'result') {
       const {scores, none} = m.adapted;
-      this.#answer(none > scores[0].score ? [{label: 'none of these', score: none}, ...scores] : scores);
+      this.#paint(m.adapted);
       this.#emit('result', {...m, scores, none});
-    }
-  }
-
-  /** @param {{label: string, score: number}[]} scores best first */
-  #answer(scores) {
-    const rows = scores.slice(0, shown).map(({label, score}) => {
-      const row = make('li', {}, 'answer');
-      row.append(make('span', {textContent: label}), make('span', {textContent: `${Math.round(score * 100)}%`}));
-      row.style.setProperty('--score', String(score));
-      return row;
-    });
-    this.list.replaceChildren(...rows);
-    if (performance.now() - this.#said > 3000) { // a reader speaks slower than a camera looks
-      this.#said = performance.now();
-      this.status.textContent = scores[0].label;
     }
   }
 
@@ -210,7 +197,7 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     this.off.hidden = state !== 'running';
     this.list.hidden = state !== 'running';
     this.bar.hidden = state !== 'loading';
-    this.note.textContent = state === 'asking' ? 'Waiting for permission' : state === 'loading' ? 'Loading the model' : 'The picture stays on this device.';
+    this.note.textContent = notes[state] ?? notes.idle;
     this.#emit('statechange', {state});
   }
 

@@ -128,6 +128,30 @@ export async function connect(camera, video, options, tell, fail) {
   };
 }
 
+/**
+ * Shows the best answers in a list, and says the first in a live region, at
+ * most every three seconds: a reader speaks slower than a camera looks.
+ * @param {HTMLElement} list @param {HTMLElement} status
+ * @returns {(s: import('./protocol.js').Scores) => void}
+ */
+export function painter(list, status) {
+  let said = 0;
+  return ({scores, none}) => {
+    const all = [...scores, {label: 'none of these', score: none}].sort((a, b) => b.score - a.score);
+    list.replaceChildren(...all.slice(0, 3).map(({label, score}) => {
+      const row = document.createElement('li');
+      row.setAttribute('part', 'answer');
+      row.style.setProperty('--score', String(score));
+      row.append(...[label, `${Math.round(score * 100)}%`].map((t) => Object.assign(document.createElement('span'), {textContent: t})));
+      return row;
+    }));
+    if (performance.now() - said > 3000) {
+      said = performance.now();
+      status.textContent = all[0].label;
+    }
+  };
+}
+
 /** What a visitor reads. @type {Record<string, string>} */
 const words = {
   'camera.denied': 'The camera is blocked. Allow it in the site’s settings, then try again.',

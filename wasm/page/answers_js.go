@@ -1,6 +1,7 @@
 package page
 
 import (
+	"slices"
 	"strconv"
 
 	"lqa/wasm/proto"
@@ -12,20 +13,20 @@ const maxRows = 10
 const noneLabel = "none of these"
 
 // answers is a list of bars. A row keeps its place in the document while its
-// rank moves: the style sheet lets it glide there.
+// place on the screen moves: the style sheet lets it glide there.
 type answers struct {
-	doc  *document
-	list element
-	rows map[string]*row // by label; "" is "none of these"
+	doc   *document
+	list  element
+	rows  map[string]*row // by label; "" is "none of these"
+	order []string        // as on the screen
 }
 
 type row struct {
 	item, percent element
-	seen          bool
 }
 
 func newAnswers(doc *document, id string) *answers {
-	return &answers{doc, doc.el(id), map[string]*row{}}
+	return &answers{doc: doc, list: doc.el(id), rows: map[string]*row{}}
 }
 
 func (a *answers) row(label string) *row {
@@ -51,40 +52,35 @@ func (a *answers) row(label string) *row {
 	return r
 }
 
-// set shows scores, best first, and where "none of these" stands among them.
+// set shows scores, best first, with "none of these" among them.
 func (a *answers) set(s proto.Scores) {
-	for _, r := range a.rows {
-		r.seen = false
+	shown := append([]proto.Score(nil), s.Scores[:min(len(s.Scores), maxRows)]...)
+	at := 0
+	for at < len(shown) && shown[at].Score >= s.None {
+		at++
 	}
-	rank, noneShown := 0, false
-	place := func(label string, score float32) {
-		r := a.row(label)
-		r.seen = true
-		setText(r.percent, Percent(score))
-		r.item.SetAttribute("data-score", strconv.FormatFloat(float64(score), 'f', 4, 32))
+	shown = slices.Insert(shown, at, proto.Score{Label: "", Score: s.None})
+
+	score := make(map[string]float32, len(shown))
+	for rank, v := range shown {
+		score[v.Label] = v.Score
+		r := a.row(v.Label)
+		setText(r.percent, Percent(v.Score))
+		r.item.SetAttribute("data-score", strconv.FormatFloat(float64(v.Score), 'f', 4, 32))
 		r.item.SetAttribute("data-rank", strconv.Itoa(rank))
-		r.item.Style().SetProperty("--row", strconv.Itoa(rank), "")
-		r.item.Style().SetProperty("--score", strconv.FormatFloat(float64(score), 'f', 3, 32), "")
-		rank++
-	}
-	shown := s.Scores[:min(len(s.Scores), maxRows)]
-	for _, score := range shown {
-		if !noneShown && s.None > score.Score {
-			place("", s.None)
-			noneShown = true
-		}
-		place(score.Label, score.Score)
-	}
-	if !noneShown {
-		place("", s.None)
+		r.item.Style().SetProperty("--score", strconv.FormatFloat(float64(v.Score), 'f', 3, 32), "")
 	}
 	for label, r := range a.rows {
-		if !r.seen {
+		if _, ok := score[label]; !ok {
 			r.item.Remove()
 			delete(a.rows, label)
 		}
 	}
-	a.list.Style().SetProperty("--rows", strconv.Itoa(rank), "")
+	a.order = Settle(a.order, shown)
+	for place, label := range a.order {
+		a.rows[label].item.Style().SetProperty("--row", strconv.Itoa(place), "")
+	}
+	a.list.Style().SetProperty("--rows", strconv.Itoa(len(a.order)), "")
 }
 
 // top is the best answer and its score; "" is "none of these".

@@ -3,6 +3,7 @@ package page
 import (
 	"math"
 	"strconv"
+	"strings"
 )
 
 // Bytes prints a count of bytes for people: "812 bytes", "3.4 kB", "6.9 MB"
@@ -16,6 +17,16 @@ func Bytes(n int64) string {
 	default:
 		return strconv.FormatFloat(float64(n)/1e6, 'f', 1, 64) + " MB"
 	}
+}
+
+// BytesOf prints how much of a whole there is: "2.1 of 7.4 MB".
+func BytesOf(n, total int64) string {
+	whole := Bytes(total)
+	part, unit, _ := strings.Cut(Bytes(n), " ")
+	if strings.HasSuffix(whole, " "+unit) {
+		return part + " of " + whole
+	}
+	return part + " " + unit + " of " + whole
 }
 
 // Percent prints a probability: "87%", "<1%" where rounding would hide it.

@@ -25,15 +25,16 @@ type page struct {
 	media  js.Value // web/media.js and web/clip.js
 	client *client
 
-	model   *proto.ModelInfo // nil until the image tower is there
-	text    bool             // any label can be asked for
-	open    bool             // the session answers
-	asked   int              // label changes sent: an older answer is stale
-	labels  []string         // as the session uses them
-	loadAt  float64
-	adapts  bool // the adaptation switch
-	retry   func()
-	pending func() // cancels the label change that waits for typing to end
+	model    *proto.ModelInfo // nil until the image tower is there
+	text     bool             // any label can be asked for
+	open     bool             // the session answers
+	asked    int              // label changes sent: an older answer is stale
+	labels   []string         // as the session uses them
+	loadAt   float64          // when the download began, in milliseconds of now, and
+	loadFrom int64            // with how many bytes
+	adapts   bool             // the adaptation switch
+	retry    func()
+	pending  func() // cancels the label change that waits for typing to end
 
 	source  source
 	samples []sample
@@ -140,7 +141,7 @@ func (p *page) load() {
 	p.doc.text("load-bytes", "")
 	p.doc.text("load-rate", "")
 	p.doc.el("load-bar").RemoveAttribute("value")
-	p.loadAt = now()
+	p.loadAt = 0
 	p.client = newClient(p.loadFailed)
 	url := js.Global().Get("URL").New("model.shq", p.doc.Get("baseURI")).Get("href").String()
 	p.client.send(proto.Request{Kind: proto.Load, URL: url}, js.Undefined(), p.loading)
@@ -170,13 +171,15 @@ func (p *page) progress(i *proto.ProgressInfo) {
 	}
 	size := Bytes(i.LoadedBytes)
 	if i.TotalBytes > 0 {
-		size += " of " + Bytes(i.TotalBytes)
+		size = BytesOf(i.LoadedBytes, i.TotalBytes)
 		bar.SetAttribute("max", strconv.FormatInt(i.TotalBytes, 10))
 		bar.SetAttribute("value", strconv.FormatInt(i.LoadedBytes, 10))
 	}
 	p.doc.text("load-bytes", size)
-	if s := (now() - p.loadAt) / 1000; s > 0.2 {
-		p.doc.text("load-rate", Bytes(int64(float64(i.LoadedBytes)/s))+"/s")
+	if p.loadAt == 0 {
+		p.loadAt, p.loadFrom = now(), i.LoadedBytes
+	} else if s := (now() - p.loadAt) / 1000; s > 0.2 {
+		p.doc.text("load-rate", Bytes(int64(float64(i.LoadedBytes-p.loadFrom)/s))+"/s")
 	}
 }
 
@@ -338,12 +341,16 @@ func (p *page) readFragment() bool {
 // writeFragment keeps labels and prompt in the address, so that it can be
 // shared. Pictures never go there.
 func (p *page) writeFragment(labels []string, template string) {
+	location := js.Global().Get("location")
+	if p.doc.value("labels") == p.doc.el("labels").Get("defaultValue").String() && template == "" && location.Get("hash").String() == "" {
+		return // as the page comes
+	}
 	q := js.Global().Get("URLSearchParams").New()
 	q.Call("set", "labels", strings.Join(labels, ","))
 	if template != "" {
 		q.Call("set", "template", template)
 	}
-	js.Global().Get("history").Call("replaceState", js.Null(), "", "#"+q.Call("toString").String())
+	js.Global().Get("history").Call("replaceState", js.Null(), "", "#"+strings.ReplaceAll(q.Call("toString").String(), "%2C", ","))
 }
 
 func (p *page) toggleAdaptation() {

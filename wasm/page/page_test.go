@@ -3,6 +3,8 @@ package page
 import (
 	"reflect"
 	"testing"
+
+	"lqa/wasm/proto"
 )
 
 func TestSplitLabels(t *testing.T) {
@@ -46,6 +48,8 @@ func TestFormat(t *testing.T) {
 		{Bytes(999), "999 bytes"},
 		{Bytes(1000), "1.0 kB"},
 		{Bytes(6_912_345), "6.9 MB"},
+		{BytesOf(2_100_000, 7_400_000), "2.1 of 7.4 MB"},
+		{BytesOf(3_300, 7_400_000), "3.3 kB of 7.4 MB"},
 		{Percent(0), "0%"},
 		{Percent(0.001), "<1%"},
 		{Percent(0.5), "50%"},
@@ -86,5 +90,31 @@ func TestRate(t *testing.T) {
 	}
 	if got := r.perSecond(9000); got != 0 {
 		t.Errorf("rate = %v long after the last event", got)
+	}
+}
+
+func TestSettle(t *testing.T) {
+	scores := func(v ...any) (s []proto.Score) {
+		for i := 0; i < len(v); i += 2 {
+			s = append(s, proto.Score{Label: v[i].(string), Score: float32(v[i+1].(float64))})
+		}
+		return s
+	}
+	for _, c := range []struct {
+		name   string
+		order  []string
+		scores []proto.Score
+		want   []string
+	}{
+		{"nothing", nil, nil, nil},
+		{"from nothing", nil, scores("a", 0.6, "b", 0.3, "c", 0.1), []string{"a", "b", "c"}},
+		{"noise moves nothing", []string{"a", "b", "c"}, scores("a", 0.97, "c", 0.02, "b", 0.01), []string{"a", "b", "c"}},
+		{"clearly better", []string{"a", "b", "c"}, scores("a", 0.5, "c", 0.4, "b", 0.1), []string{"a", "c", "b"}},
+		{"the best is first by any margin", []string{"a", "b", "c"}, scores("c", 0.34, "b", 0.335, "a", 0.325), []string{"c", "a", "b"}},
+		{"gone and new", []string{"a", "b"}, scores("c", 0.9, "b", 0.1), []string{"c", "b"}},
+	} {
+		if got := Settle(c.order, c.scores); !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: %q, want %q", c.name, got, c.want)
+		}
 	}
 }

@@ -63,6 +63,7 @@ func (p *page) show(kind, truth string) {
 	p.doc.show("camera-choice", false)
 	p.toggle("camera-start", kind == "camera", "Start the camera", "Stop the camera")
 	p.toggle("clip", kind == "clip", "Play the clip", "Stop the clip")
+	p.markSample()
 	p.source.live = kind == "camera" || kind == "clip" || kind == "video"
 	p.times = newTimings()
 	switch {
@@ -313,7 +314,6 @@ func (p *page) openFile(file js.Value) {
 			return
 		}
 		p.current = -1
-		p.markSample()
 		p.doc.el("still").SetAttribute("alt", "Your picture "+name)
 		p.show("picture", "")
 		p.lookAgain()
@@ -377,7 +377,6 @@ func (p *page) showSample(i int) {
 		p.current = i
 		p.doc.el("still").SetAttribute("alt", "Sample photograph: "+s.label)
 		p.show("sample", s.label)
-		p.markSample()
 		p.doc.text("credit", "Photograph: "+s.author+", "+s.licence)
 		p.doc.show("credit", true)
 		p.offerLabel()
@@ -391,7 +390,7 @@ func (p *page) showSample(i int) {
 
 func (p *page) markSample() {
 	for i, b := range p.thumbs {
-		b.SetAttribute("aria-pressed", strconv.FormatBool(i == p.current))
+		b.SetAttribute("aria-pressed", strconv.FormatBool(i == p.current && p.source.kind == "sample"))
 	}
 }
 
