@@ -15,50 +15,15 @@ import (
 	"lqa/quant/shq"
 	"lqa/wasm/proto"
 	"lqa/web/test/browser"
+	"lqa/web/test/client"
 )
 
-// client speaks the protocol with the worker from an empty page: ask resolves
-// with the reply that ends the request, picture makes an image to send.
-const client = `
-globalThis.lqa = (() => {
-	const worker = new Worker('/worker.js', {type: 'module'});
-	const waiting = new Map();
-	const log = [];
-	let next = 1;
-	worker.onmessage = ({data}) => {
-		log.push(data);
-		const w = waiting.get(data.id);
-		if (!w || data.kind === 'progress' || (data.kind === 'loaded' && data.stage === 'image')) return;
-		waiting.delete(data.id);
-		w(data);
-	};
-	const post = (request, image) => {
-		const id = next++;
-		worker.postMessage(image ? {...request, id, image} : {...request, id}, image ? [image] : []);
-		return id;
-	};
-	const ask = (request, image) => new Promise((resolve) => waiting.set(post(request, image), resolve));
-	const picture = async (url) => createImageBitmap(await (await fetch(url)).blob());
-	const plain = (w, h, color) => {
-		const c = new OffscreenCanvas(w, h);
-		const x = c.getContext('2d');
-		const g = x.createLinearGradient(0, 0, w, h);
-		g.addColorStop(0, color);
-		g.addColorStop(1, 'white');
-		x.fillStyle = g;
-		x.fillRect(0, 0, w, h);
-		return c.transferToImageBitmap();
-	};
-	return {worker, log, post, ask, picture, plain};
-})();
-`
-
-// engine opens an empty page of the site with a client in it.
+// engineWorld opens an empty page of the site with a client in it.
 func engineWorld(t *testing.T) *world {
 	w := start(t, browser.Options{})
-	w.server.Replace("/blank.html", []byte("<!doctype html><title>blank</title><link rel=icon href=data:,>"))
-	w.open("/blank.html")
-	w.eval(client+"0", nil)
+	w.server.Replace(client.BlankPath, []byte(client.Blank))
+	w.open(client.BlankPath)
+	w.eval(client.Script, nil)
 	return w
 }
 

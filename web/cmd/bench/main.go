@@ -1,0 +1,150 @@
+// Command bench measures speed and memory of the shipped model, natively and
+// in Chromium, and prints a JSON line a measurement; progress goes to stderr.
+//
+//	go run ./web/cmd/bench [-busy-ok]
+//
+// Times are medians in milliseconds after a warm-up. It refuses to run on a
+// busy machine, where a time would tell more of the neighbours than of us.
+package main
+
+import (
+	"encoding/json"
+	"flag"
+	"fmt"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+
+	"lqa/quant/clip"
+	"lqa/quant/shq"
+)
+
+// row is one line of the output. What a measurement does not have is null.
+type row struct {
+	Bench   string   `json:"bench"`   // image-encode, view, text-embed, adapt, cold-start
+	Engine  string   `json:"engine"`  // lqa
+	Host    string   `json:"host"`    // chromium, native
+	Model   string   `json:"model"`   // shipped
+	Weights string   `json:"weights"` // what most of them are stored in
+	SIMD    string   `json:"simd"`
+	Threads int      `json:"threads"`
+	MS      float64  `json:"ms"`
+	GMACs   *float64 `json:"gmacs"` // 10⁹ multiplications and additions a second
+
+	KernelBytes        *int64 `json:"kernel_bytes"`
+	RendererPeakBytes  *int64 `json:"renderer_peak_bytes"`
+	RendererBlankBytes *int64 `json:"renderer_blank_bytes"` // of an empty page, same browser
+
+	N int `json:"n"` // measurements behind the median
+}
+
+// labels that stand in no table, so that the text tower runs.
+func rareLabels(n int) []string {
+	out := make([]string, n)
+	for i := range out {
+		out[i] = fmt.Sprintf("a blue wooden thing with %d wheels", i+2)
+	}
+	return out
+}
+
+// common labels of a session whose adaptation is measured.
+var common = []string{"mug", "banana", "guitar", "castle", "zebra", "tent", "train", "peacock", "laptop", "shoe"}
+
+// How often things are measured.
+const (
+	warm   = 15
+	frames = 60
+	starts = 5
+)
+
+func main() {
+	busyOK := flag.Bool("busy-ok", false, "measure on a busy machine too")
+	flag.Parse()
+	if err := run(*busyOK); err != nil {
+		fmt.Fprintln(os.Stderr, "bench:", err)
+		os.Exit(1)
+	}
+}
+
+func run(busyOK bool) error {
+	if load, err := loadPerCore(); err == nil && load > 0.3 {
+		if !busyOK {
+			return fmt.Errorf("the machine is busy: load %.2f a core, over 0.3 (-busy-ok measures all the same)", load)
+		}
+		fmt.Fprintf(os.Stderr, "bench: the machine is busy, load %.2f a core: these times are not to be quoted\n", load)
+	}
+	out := json.NewEncoder(os.Stdout)
+	if err := native(out); err != nil {
+		return err
+	}
+	return chromium(out)
+}
+
+// loadPerCore is the load of the last minute by the number of cores (Linux).
+func loadPerCore() (float64, error) {
+	b, err := os.ReadFile("/proc/loadavg")
+	if err != nil {
+		return 0, err
+	}
+	var load float64
+	if _, err := fmt.Sscan(string(b), &load); err != nil {
+		return 0, err
+	}
+	return load / float64(runtime.NumCPU()), nil
+}
+
+func median(x []float64) float64 {
+	s := slices.Sorted(slices.Values(x))
+	if len(s)%2 == 1 {
+		return s[len(s)/2]
+	}
+	return (s[len(s)/2-1] + s[len(s)/2]) / 2
+}
+
+// newRow is a row with what all have in common.
+func newRow(bench, host, weights string, ms []float64) row {
+	return row{Bench: bench, Engine: "lqa", Host: host, Model: "shipped", Weights: weights, SIMD: "simd128", Threads: 1, MS: median(ms), N: len(ms)}
+}
+
+// rate sets GMACs from the work of one measurement.
+func (r row) rate(macs int64) row {
+	g := float64(macs) / (r.MS / 1000) / 1e9
+	r.GMACs = &g
+	return r
+}
+
+// weightKind is what most of a file's tensor bytes are stored in.
+func weightKind(m *shq.Manifest) string {
+	bytes := map[string]int{}
+	for i := range m.Tensors {
+		bytes[string(m.Tensors[i].Kind)] += m.Tensors[i].Bytes()
+	}
+	best := ""
+	for kind, n := range bytes {
+		if n > bytes[best] || n == bytes[best] && kind < best {
+			best = kind
+		}
+	}
+	if strings.HasPrefix(best, "q8") {
+		return "int8"
+	}
+	return best
+}
+
+// imageMACs counts the multiplications of one run of the image tower.
+func imageMACs(c *clip.Config) int64 {
+	im := &c.Image
+	side := (im.Size + 1) / 2
+	n := int64(side*side) * int64(im.Stem) * 27
+	for _, b := range im.Blocks {
+		wide := b.In * b.Expand
+		if b.Expand != 1 {
+			n += int64(side*side) * int64(b.In) * int64(wide)
+		}
+		side = (side + b.Stride - 1) / b.Stride
+		n += int64(side*side) * int64(wide) * int64(b.Kernel*b.Kernel+b.Out)
+	}
+	last := im.Blocks[len(im.Blocks)-1].Out
+	return n + int64(side*side)*int64(last)*int64(im.Features) + int64(im.Features)*int64(c.Embed)
+}
