@@ -18,10 +18,6 @@ import (
 // Source folders of web/ that no visitor sees: they hold Go.
 var notServed = map[string]bool{"cmd": true, "site": true, "test": true}
 
-// small are the packages that are built without inlining: they run once, or
-// once a frame, and inlined they are 0.05 MB more to download.
-var small = []string{"lqa/quant/kernel/...", "lqa/wasm/page", "lqa/wasm/worker", "encoding/json"}
-
 // Root returns the repository's root: the folder of go.mod.
 func Root(ctx context.Context) (string, error) {
 	out, err := exec.CommandContext(ctx, "go", "env", "GOMOD").Output()
@@ -64,10 +60,7 @@ func Build(ctx context.Context, root, out string, log io.Writer) error {
 		return err
 	}
 
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}
-	for _, pkg := range small {
-		args = append(args, "-gcflags="+pkg+"=-l")
-	}
+	args := append([]string{"build", "-trimpath", "-buildvcs=false", "-ldflags=-s -w"}, lean...)
 	build := exec.CommandContext(ctx, "go", append(args, "-o", filepath.Join(out, "lqa.wasm"), "./wasm")...)
 	build.Dir = root
 	build.Env = append(os.Environ(), "GOOS=js", "GOARCH=wasm")

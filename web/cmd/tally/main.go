@@ -110,10 +110,10 @@ func (t *tally) end(k key, e event) {
 			}
 			for kk, b := range t.output { // tests that never ended
 				if kk.pkg == k.pkg && kk.test != "" {
-					fmt.Fprint(t.out, b.String())
+					fmt.Fprint(t.out, told(b.String()))
 				}
 			}
-			fmt.Fprint(t.out, said) // a panic's trace is here
+			fmt.Fprint(t.out, told(said)) // a panic's trace is here
 			fmt.Fprintf(t.out, "FAIL\t%s\t%.3fs\n", k.pkg, e.Elapsed)
 		}
 		return
@@ -129,13 +129,24 @@ func (t *tally) end(k key, e event) {
 		if top {
 			t.failed++
 		}
-		fmt.Fprint(t.out, said)
+		fmt.Fprint(t.out, told(said))
 	case "skip":
 		if top {
 			t.skipped++
 		}
 		fmt.Fprintf(t.out, "skip\t%s %s: %s\n", k.pkg, k.test, reason(said))
 	}
+}
+
+// told is output without the lines that say what is said anyway.
+func told(said string) string {
+	var b strings.Builder
+	for line := range strings.Lines(said) {
+		if !strings.HasPrefix(line, "=== ") && !strings.HasPrefix(line, "FAIL") {
+			b.WriteString(line)
+		}
+	}
+	return b.String()
 }
 
 // reason is what a skipped test logged, on one line.

@@ -17,6 +17,8 @@ func TestTally(t *testing.T) {
 {"Action":"output","Package":"b","Test":"TestBad/case","Output":"    y_test.go:9: 3, want 4\n"}
 {"Action":"fail","Package":"b","Test":"TestBad/case"}
 {"Action":"fail","Package":"b","Test":"TestBad"}
+{"Action":"output","Package":"b","Output":"FAIL\n"}
+{"Action":"output","Package":"b","Output":"FAIL\tb\t0.3s\n"}
 {"Action":"fail","Package":"b","Elapsed":0.3}
 {"Action":"output","Package":"c","Test":"TestPanics","Output":"panic: boom\n"}
 {"Action":"fail","Package":"c","Elapsed":0.1}
