@@ -50,7 +50,7 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     sheet.replaceSync(css);
     root.adoptedStyleSheets = [sheet];
     this.video = make('video', {muted: true, playsInline: true}, 'video');
-    this.button = make('button', {type: 'button', textContent: 'Start the camera', onclick: () => this.start().catch(() => {})}, 'start');
+    this.button = make('button', {type: 'button', textContent: 'Start the camera', onclick: () => (this.#starting ? this.stop() : this.start().catch(() => {}))}, 'start');
     this.note = make('p', {textContent: notes.idle}, 'note');
     this.note.setAttribute('role', 'status');
     this.bar = make('progress', {hidden: true, ariaLabel: 'Loading the model'}, 'progress');
@@ -191,13 +191,14 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
   /** @param {string} state */
   #enter(state) {
     this.#state = this.frame.dataset.state = state;
-    const waits = state === 'asking' || state === 'loading';
-    this.button.hidden = waits || state === 'running';
-    this.button.textContent = state === 'error' ? 'Try again' : 'Start the camera';
+    const focused = this.shadowRoot?.activeElement === this.button;
+    this.button.hidden = state === 'running';
+    this.button.textContent = {error: 'Try again', asking: 'Cancel', loading: 'Cancel'}[state] ?? 'Start the camera';
     this.off.hidden = state !== 'running';
     this.list.hidden = state !== 'running';
     this.bar.hidden = state !== 'loading';
     this.note.textContent = notes[state] ?? notes.idle;
+    if (focused && state === 'running') this.off.focus();
     this.#emit('statechange', {state});
   }
 

@@ -49,7 +49,7 @@ export type Reply =
 
 /** ProgressInfo tells how far loading has come. */
 export interface ProgressInfo {
-  phase: string; // fetch, verify, warm-up
+  phase: string; // fetch (each piece is verified as it comes), warm-up
   loadedBytes: number;
   totalBytes: number;
 }

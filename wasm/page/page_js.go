@@ -159,7 +159,7 @@ func (p *page) loading(m proto.Reply, _ js.Value) {
 }
 
 // phases are what a visitor reads for the engine's phases.
-var phases = map[string]string{"fetch": "Loading the model", "verify": "Checking the model", "warm-up": "Warming up"}
+var phases = map[string]string{"fetch": "Loading the model", "warm-up": "Warming up"}
 
 func (p *page) progress(i *proto.ProgressInfo) {
 	bar := p.doc.el("load-bar")

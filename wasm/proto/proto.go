@@ -68,7 +68,7 @@ type Reply struct {
 
 // ProgressInfo tells how far loading has come.
 type ProgressInfo struct {
-	Phase       string `json:"phase"` // fetch, verify, warm-up
+	Phase       string `json:"phase"` // fetch (each piece is verified as it comes), warm-up
 	LoadedBytes int64  `json:"loadedBytes"`
 	TotalBytes  int64  `json:"totalBytes"`
 }
