@@ -1,18 +1,10 @@
 // @ts-check
 // Starts the page: compiles the Go binary once, runs it here in its page role
 // and hands the compiled module to the worker, which runs it as the engine.
-import './wasm_exec.js';
-import {compile, startWorker} from './start.js';
-import * as media from './media.js';
-import {startClip} from './clip.js';
+// Nothing is imported up front, so that a file that is missing can be told.
 
 /** @type {any} */
 const scope = globalThis;
-const module = compile(new URL('lqa.wasm', import.meta.url));
-
-scope.lqaRole = 'page';
-scope.lqaMedia = {...media, startClip};
-scope.lqaWorker = (/** @type {(reply: object) => void} */ receive) => startWorker(receive, module);
 
 /** The binary could not be run: nothing else will say so. @param {unknown} err */
 function failed(err) {
@@ -32,6 +24,15 @@ function failed(err) {
 }
 
 try {
+  const [{compile, startWorker}, media, {startClip}] = await Promise.all([
+    import('./start.js'), import('./media.js'), import('./clip.js'),
+    // @ts-ignore: comes with the Go toolchain, when the site is built
+    import('./wasm_exec.js'),
+  ]);
+  const module = compile(new URL('lqa.wasm', import.meta.url));
+  scope.lqaRole = 'page';
+  scope.lqaMedia = {...media, startClip};
+  scope.lqaWorker = (/** @type {(reply: object) => void} */ receive) => startWorker(receive, module);
   const go = new scope.Go();
   const instance = await WebAssembly.instantiate(await module, go.importObject);
   await go.run(instance);
