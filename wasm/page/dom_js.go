@@ -58,8 +58,6 @@ func (d *document) value(id string) string       { return d.el(id).Underlying().
 func (d *document) setValue(id, s string)        { d.el(id).Underlying().Set("value", s) }
 func (d *document) show(id string, visible bool) { d.el(id).Underlying().Set("hidden", !visible) }
 
-func (d *document) enable(id string, on bool) { d.el(id).Underlying().Set("disabled", !on) }
-
 // data sets a data-name attribute of the root element.
 func (d *document) data(name, value string) { d.root.SetAttribute("data-"+name, value) }
 

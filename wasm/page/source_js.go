@@ -22,8 +22,6 @@ type source struct {
 	ends   []func() // what stop has to end
 	next   js.Value // tells web/media.js that a frame was answered
 	facing string
-	still  js.Value // image element that a picture is shown in
-	sent   float64
 }
 
 // sample is one picture of samples.json.
