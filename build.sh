@@ -106,10 +106,10 @@ tested() {
 	go list -e -f '{{if or .TestGoFiles .XTestGoFiles}}{{.ImportPath}}{{end}}' ./... | grep -Ev "${pattern:-^$}"
 }
 
-# gotest ARGUMENTS: go test, told briefly. tally's status counts, and go test's.
-gotest() { go test -json "$@" 2>&1 | "$build/bin/tally" -totals "$build/totals"; }
+# tally NAME: go test's events, told briefly; all that was printed is kept in the build folder.
+tally() { "$build/bin/tally" -totals "$build/totals" -log "$build/test-$1.log"; }
 
-test_native() { gotest $(tested '^lqa/web/test$'); }
+test_native() { go test -json $(tested '^lqa/web/test$') 2>&1 | tally native; }
 
 test_node() {
 	# wasm_exec.js has 8 KiB for arguments and environment together: give it little.
@@ -117,16 +117,17 @@ test_node() {
 		GOPROXY="$(go env GOPROXY)" GOMODCACHE="$(go env GOMODCACHE)" GOCACHE="$(go env GOCACHE)" \
 		LQA_DATA="${LQA_DATA:-}" LQA_MODELS="${LQA_MODELS:-}" LQA_HOST=node \
 		go test -json -p 2 -exec "$PWD/web/cmd/nodeexec" $(js tested '/native$' '/cmd/') 2>&1 |
-		"$build/bin/tally" -totals "$build/totals"
+		tally node
 }
 
 # Each package gets its own Chromium: one at a time.
 test_chromium() {
 	GOOS=js GOARCH=wasm go test -json -p 1 -exec "$PWD/$build/bin/chromiumexec" $(js tested '/native$' '/cmd/') 2>&1 |
-		"$build/bin/tally" -totals "$build/totals"
+		tally chromium
 }
 
-test_page() { gotest -timeout 12m ./web/test; }
+# Seen anew each time: a browser, its cameras and its clock are no part of the cache's key.
+test_page() { go test -json -count=1 -timeout 12m ./web/test 2>&1 | tally page; }
 
 types() {
 	[[ -x $build/node_modules/.bin/tsc ]] || npm install --prefix "$build" --no-audit --no-fund --silent "$typescript"

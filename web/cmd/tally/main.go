@@ -4,8 +4,9 @@
 //
 //	go test -json ./... | go run ./web/cmd/tally -totals build/totals
 //
-// With -totals it appends "passed failed skipped" to that file. The status is
-// 1 when something failed.
+// With -totals it appends "passed failed skipped" to that file; with -log it
+// writes all output there, that of passed tests too: what they measured. The
+// status is 1 when something failed.
 package main
 
 import (
@@ -30,9 +31,20 @@ type event struct {
 
 func main() {
 	totals := flag.String("totals", "", "file to append the counts to")
+	log := flag.String("log", "", "file for everything the tests print")
 	flag.Parse()
 	t := newTally(os.Stdout)
-	err := t.read(os.Stdin)
+	var err error
+	if *log != "" {
+		var f *os.File
+		if f, err = os.Create(*log); err == nil {
+			defer f.Close()
+			t.log = f
+		}
+	}
+	if err == nil {
+		err = t.read(os.Stdin)
+	}
 	if err == nil && *totals != "" {
 		err = t.append(*totals)
 	}
@@ -50,7 +62,7 @@ type key struct{ pkg, test string }
 // tally counts top-level tests; subtests belong to theirs. A package that
 // fails without a failed test (it does not build, it panics) counts as one.
 type tally struct {
-	out                     io.Writer
+	out, log                io.Writer
 	passed, failed, skipped int
 
 	output map[key]*strings.Builder
@@ -58,7 +70,7 @@ type tally struct {
 }
 
 func newTally(out io.Writer) *tally {
-	return &tally{out: out, output: map[key]*strings.Builder{}, broken: map[string]bool{}}
+	return &tally{out: out, log: io.Discard, output: map[key]*strings.Builder{}, broken: map[string]bool{}}
 }
 
 func (t *tally) read(r io.Reader) error {
@@ -87,6 +99,7 @@ func (t *tally) take(e event) {
 			t.output[k] = b
 		}
 		b.WriteString(e.Output)
+		fmt.Fprint(t.log, e.Output)
 	case "pass", "fail", "skip":
 		t.end(k, e)
 		delete(t.output, k)
