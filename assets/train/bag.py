@@ -6,10 +6,8 @@ Trained by the clock: SECONDS in all (LQA_BAG_SECONDS), resumable from OUT/bag.p
 import json
 import math
 import os
-import re
 import sys
 import time
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -18,6 +16,7 @@ from tokenizers import BertWordPieceTokenizer
 
 import bank
 import text_space
+import wordnet
 from paths import OUT, SEED, THREADS, replace
 
 SECONDS = float(os.environ.get("LQA_BAG_SECONDS") or 2400)
@@ -28,21 +27,6 @@ TEMPLATES = {  # and how often each is seen
     "a close-up photo of a {}": 1, "my {}": 1, "an image of {}": 1, "a good photo of a {}": 1, "a blurry photo of a {}": 1, "a photo of {}": 1,
 }
 NOUNS, HELD_OUT = 40000, 150
-PHYSICAL = {5, 6, 8, 13, 17, 18, 20, 27}  # WordNet's files of animals, artefacts, body, food, objects, persons, plants, substances
-
-
-def wordnet():
-    """Nouns of physical things, of WordNet 3 (Debian's package wordnet-base, or LQA_WORDNET)."""
-    path = Path(os.environ.get("LQA_WORDNET") or "/usr/share/wordnet/data.noun")
-    if not path.exists():
-        raise SystemExit(f"{path} is missing: apt-get install wordnet-base, or set LQA_WORDNET to WordNet's data.noun")
-    names = set()
-    for line in open(path):
-        f = line.split()
-        if not line.startswith(" ") and int(f[1]) in PHYSICAL:
-            names |= {text_space.norm(f[4 + 2 * i]) for i in range(int(f[3], 16))}
-    taxon = re.compile(r"^(genus|family|order|class|phylum|subfamily) ")
-    return sorted(n for n in names if len(n) < 40 and not taxon.match(n) and not text_space.kept_out(n))
 
 
 def vocabulary(names, captions, known):
@@ -64,7 +48,7 @@ def corpus():
     if not (OUT / "corpus.json").exists():
         known, captions, e, _, c, centre = bank.load()
         rng = np.random.default_rng(SEED)
-        nouns = sorted(set(wordnet()) - set(known))
+        nouns = sorted(set(wordnet.nouns()) - set(known))
         nouns = [nouns[i] for i in rng.permutation(len(nouns))[:NOUNS]]
         test = [str(n) for n in rng.permutation([n for n in known if n in text_space.table().rows])[:HELD_OUT]]
         names = [n for n in known if n not in set(test)]

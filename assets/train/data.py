@@ -71,10 +71,24 @@ def captions():
     return out
 
 
+# What the hundreds of the pairs show (models/README.md); Corel's "african people" is no name of the bank.
+PAIR_CLASSES = ["", "beach", "building", "bus", "dinosaur", "elephant", "flower", "horse", "mountain", "food"]
+
+
+def pair_names(members):
+    """The name of each of the pairs' pictures, by its number."""
+    return [PAIR_CLASSES[int(m.split(".")[0].split("/")[-1]) // 100] for m in members]
+
+
 @cache
 def imagenet():
     """The 1,000 ImageNet names in the order of the classifier's rows."""
     return [text_space.norm(line.rstrip("\n").split("\t")[1]) for line in open(MODELS / "teacher/imagenet_classes.txt")]
+
+
+def wnids():
+    """Their WordNet ids, likewise."""
+    return [line.split("\t")[0] for line in open(MODELS / "teacher/imagenet_classes.txt")]
 
 
 def clips(stream):

@@ -20,12 +20,14 @@ import bank
 import data
 import features
 import text_space
+import wordnet
 from paths import MODELS, OUT, SEED, THREADS, replace
 
 EPOCHS, BATCH, RATE = 10, 768, 2e-3
 SYNTHETIC = 0.4  # share of a batch
 SHARP_WEIGHT = 3  # how often a sharp picture stands in an epoch
 VALIDATION = 0.05  # of every train split
+BROADER = 0.1  # how often an ImageNet name gives way to a broader one (beagle, dog): people ask for dogs
 
 
 def posterior(logits, to_bank, k=10):
@@ -44,6 +46,9 @@ class Dataset:
         self.text, self.ready, self.captions = (text_space.unit(a - self.centre) for a in (e, p, c))
         at, caption_at = {n: i for i, n in enumerate(self.names)}, {c: i for i, c in enumerate(captions)}
         self.to_bank = np.array([at.get(n, -1) for n in data.imagenet()])
+        # Per bank name the bank names above it; the classifier's names alone have any.
+        above = wordnet.broader(self.names)
+        self.broader = {int(k): [at[n] for n in up] for k, up in zip(self.to_bank, above) if k >= 0 and up}
         self.sets = [s for s in data.SOFT + ["pairs"] + data.SHARP if s not in leave_out]
         parts, self.said, self.own = [], [], np.zeros((len(self.sets), len(self.names)), bool)
         for i, s in enumerate(self.sets):
@@ -52,7 +57,10 @@ class Dataset:
             if s == "flickr8k":
                 said = [[caption_at[c] for c in data.captions().get(m, []) if c in caption_at] for m in members]
                 keep = np.array([bool(c) for c in said])
-            elif s != "pairs":
+            elif s == "pairs":
+                y = np.array([at.get(n, -1) for n in data.pair_names(members)])
+                self.own[i, np.unique(y[y >= 0])] = True
+            else:
                 names = {k: -1 if any(map(text_space.kept_out, sp)) else at[n] for k, (n, sp) in data.names(s).items()}
                 y = np.array([names[m.split("/")[0]] for m in members])
                 keep = y >= 0
@@ -97,6 +105,12 @@ class Synthetic:
         return x, self.to_bank[k], *posterior(x @ self.w.T + self.b, self.to_bank)
 
 
+def broaden(d, y, rng):
+    """-> y with some names replaced by broader ones, and which."""
+    changed = np.array([k in d.broader for k in y.tolist()]) & (rng.random(len(y)) < BROADER)
+    return np.array([rng.choice(d.broader[k]) if c else k for k, c in zip(y.tolist(), changed)]), changed
+
+
 def split(d, rng):
     """-> (training, validation) rows: a slice of every set."""
     p = rng.permutation(len(d.x))
@@ -132,7 +146,7 @@ def train(d, tr, synthetic, rng):
             text = texts[step % 2]
             ix = order[i * real : (i + 1) * real]
             sx, sy, ssa, ss = synthetic(BATCH - real)
-            x, y = t(np.concatenate([d.x[ix], sx])).float(), t(np.concatenate([d.y[ix], sy]))
+            x, (y, wide) = t(np.concatenate([d.x[ix], sx])).float(), map(t, broaden(d, np.concatenate([d.y[ix], sy]), rng))
             st = t(np.concatenate([d.set[ix], np.full(len(sy), len(d.sets))]))
             soft_at, soft = t(np.concatenate([d.soft_at[ix], ssa]).clip(0)), t(np.concatenate([d.soft[ix], ss])).float()
             out, scale = F.normalize(linear((x - mu) / sd), dim=-1), log_scale.exp()
@@ -140,7 +154,8 @@ def train(d, tr, synthetic, rng):
             lp = logits.log_softmax(1)
             hard = torch.where(named, torch.where(signs[st], 1.0, 0.7), 0.0)
             loss = -(hard * lp.gather(1, yc[:, None])[:, 0] + (1 - hard) * (lp.gather(1, soft_at) * soft).sum(1)).mean()
-            loss = loss + 0.5 * F.cross_entropy(logits[named] + own[st[named]], y[named]) * named.float().mean()
+            narrow = named & ~wide
+            loss = loss + 0.5 * F.cross_entropy(logits[narrow] + own[st[narrow]], y[narrow]) * narrow.float().mean()
             loss = loss + 0.1 * ((1 - (out * text[yc]).sum(1)) * named).mean()
             said = [(q, d.said[n][rng.integers(len(d.said[n]))]) for q, n in enumerate(ix) if d.said[n]]
             if len(said) > 4:
