@@ -16,6 +16,8 @@ import (
 	"math"
 
 	"golang.org/x/image/draw"
+
+	"lqa/tta/shift"
 )
 
 // Geometry of a frame in pixels. Bar × 224/240 is less than what the centre
@@ -153,36 +155,14 @@ func toYUV(dst []byte, src *image.RGBA) {
 // Dim darkens a picture to a third and blurs it, as a cheap camera does in the
 // evening.
 func Dim(img *image.RGBA) {
-	for i := 0; i < len(img.Pix); i += 4 {
-		for c := range 3 {
-			img.Pix[i+c] = byte(int(img.Pix[i+c]) * 35 / 100)
+	for _, e := range []struct {
+		name     string
+		severity int
+	}{{"dark", 3}, {"blur", 2}} {
+		effect, err := shift.New(e.name, e.severity, 0)
+		if err != nil {
+			panic("camera: " + err.Error())
 		}
+		effect.Apply(img.Pix, img.Rect.Dx(), img.Rect.Dy()) // rows lie without a gap
 	}
-	blur(img, 2)
-	blur(img, 2)
-}
-
-// blur is a box of 2r+1 pixels in both directions.
-func blur(img *image.RGBA, r int) {
-	w, h := img.Rect.Dx(), img.Rect.Dy()
-	line := make([]int, max(w, h))
-	pass := func(n, lines, step, jump int) {
-		for l := range lines {
-			for c := range 3 {
-				base := l*jump + c
-				for i := range n {
-					line[i] = int(img.Pix[base+i*step])
-				}
-				for i := range n {
-					sum := 0
-					for k := i - r; k <= i+r; k++ {
-						sum += line[min(max(k, 0), n-1)]
-					}
-					img.Pix[base+i*step] = byte((sum + r) / (2*r + 1))
-				}
-			}
-		}
-	}
-	pass(w, h, 4, img.Stride)
-	pass(h, w, img.Stride, 4)
 }
