@@ -87,36 +87,13 @@ func matchTensors(m *shq.Manifest, cfg *clip.Config) error {
 // eachTensor reads rd to its end and calls f with each tensor's bytes, which
 // stay valid during the call.
 func eachTensor(rd *shq.Reader, f func(*shq.Tensor, []byte) error) error {
-	m := rd.Manifest()
-	var pending []byte // start of a tensor that goes on in the next frame
-	next := 0
 	for {
-		frame, raw, err := rd.Next()
-		if err == io.EOF {
+		switch _, err := rd.NextTensors(f); err {
+		case nil:
+		case io.EOF:
 			return nil
-		}
-		if err != nil {
+		default:
 			return err
-		}
-		for ; next < len(m.Tensors) && m.Tensors[next].Frame <= frame; next++ {
-			t := &m.Tensors[next]
-			from := 0
-			if t.Frame == frame {
-				from = t.Offset
-			}
-			need := t.Bytes() - len(pending)
-			if have := len(raw) - from; need > have {
-				pending = append(pending, raw[from:]...)
-				break
-			}
-			data := raw[from : from+need]
-			if len(pending) > 0 {
-				data = append(pending, data...)
-			}
-			if err := f(t, data); err != nil {
-				return err
-			}
-			pending = pending[:0]
 		}
 	}
 }

@@ -64,11 +64,8 @@ type Engine struct {
 	dev    *device.Device
 	opts   Options
 
-	order   []int // tensors of the file in stream order
-	next    int   // index into order of the tensor being read
-	partial []byte
-	frames  int // frames read
-	stage   int // stages loaded
+	frames int // frames read
+	stage  int // stages loaded
 
 	vocab    *clip.WordPiece
 	defaults map[string]int
@@ -113,7 +110,6 @@ func (e *Engine) match(man *shq.Manifest) (map[string]qtype.Kind, error) {
 	index := make(map[string]int, len(man.Tensors))
 	for i, t := range man.Tensors {
 		index[t.Name] = i
-		e.order = append(e.order, i)
 	}
 	specs := e.cfg.Tensors()
 	kinds := make(map[string]qtype.Kind, len(specs))
@@ -155,11 +151,8 @@ func (e *Engine) LoadStage(ctx context.Context) (int, error) {
 		if err := ctx.Err(); err != nil {
 			return 0, err
 		}
-		i, raw, err := e.reader.Next()
+		i, err := e.reader.NextTensors(e.put)
 		if err != nil {
-			return 0, err
-		}
-		if err := e.take(man, i, raw); err != nil {
 			return 0, err
 		}
 		e.frames++
@@ -173,44 +166,8 @@ func (e *Engine) LoadStage(ctx context.Context) (int, error) {
 	return stage, nil
 }
 
-// take hands the tensors that lie in a frame to the model.
-func (e *Engine) take(man *shq.Manifest, frame int, raw []byte) error {
-	for e.next < len(e.order) {
-		t := man.Tensors[e.order[e.next]]
-		size, err := t.Kind.Size(t.Shape)
-		if err != nil {
-			return err
-		}
-		from := 0
-		if t.Frame == frame {
-			from = t.Offset
-		} else if t.Frame > frame {
-			return nil
-		}
-		piece := raw[from:]
-		left := size - len(e.partial)
-		if len(piece) < left { // goes on in the next frame
-			if e.partial == nil {
-				e.partial = make([]byte, 0, size)
-			}
-			e.partial = append(e.partial, piece...)
-			return nil
-		}
-		piece = piece[:left]
-		if e.partial != nil {
-			piece = append(e.partial, piece...)
-			e.partial = nil
-		}
-		if err := e.put(t, piece); err != nil {
-			return err
-		}
-		e.next++
-	}
-	return nil
-}
-
 // put places one whole tensor.
-func (e *Engine) put(t shq.Tensor, b []byte) error {
+func (e *Engine) put(t *shq.Tensor, b []byte) error {
 	switch t.Name {
 	case "text.vocab":
 		vocab, err := clip.NewWordPiece(b)

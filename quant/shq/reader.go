@@ -24,6 +24,8 @@ type Reader struct {
 	zstd     *zstd.Decoder
 	packed   []byte // room for the largest frame, compressed
 	raw      []byte // and decompressed
+	tensor   int    // the next that NextTensors hands out
+	partial  []byte // of it, from frames before
 	err      error  // sticky
 }
 
@@ -116,6 +118,39 @@ func (r *Reader) Next() (frame int, raw []byte, err error) {
 	}
 	r.next++
 	return frame, raw, nil
+}
+
+// NextTensors reads the next frame, as Next does, and calls f with each tensor
+// that ends in it, in the order of the manifest. b has t.Bytes() bytes and
+// stays valid during the call. A reader is read with Next or with NextTensors,
+// not both.
+func (r *Reader) NextTensors(f func(t *Tensor, b []byte) error) (frame int, err error) {
+	frame, raw, err := r.Next()
+	if err != nil {
+		return 0, err
+	}
+	for ; r.tensor < len(r.manifest.Tensors) && r.manifest.Tensors[r.tensor].Frame <= frame; r.tensor++ {
+		t := &r.manifest.Tensors[r.tensor]
+		piece := raw
+		if t.Frame == frame {
+			piece = raw[t.Offset:]
+		}
+		need := t.Bytes() - len(r.partial)
+		if need > len(piece) { // goes on in the next frame
+			r.partial = append(r.partial, piece...)
+			break
+		}
+		piece = piece[:need]
+		if len(r.partial) > 0 {
+			piece = append(r.partial, piece...)
+			r.partial = nil
+		}
+		if err := f(t, piece); err != nil {
+			r.err = err
+			return 0, err
+		}
+	}
+	return frame, nil
 }
 
 // end proves that the file stops where the manifest says.

@@ -86,14 +86,10 @@ func lane(name string, code uint32, out Type, in ...Type) func(lane byte, args .
 // Scalar integers.
 var (
 	I32Eqz  = op1("i32.eqz", 0x45, I32, I32)
-	I32Eq   = op2("i32.eq", 0x46, I32, I32, I32)
-	I32Ne   = op2("i32.ne", 0x47, I32, I32, I32)
 	I32LtS  = op2("i32.lt_s", 0x48, I32, I32, I32)
 	I32LtU  = op2("i32.lt_u", 0x49, I32, I32, I32)
-	I32GtS  = op2("i32.gt_s", 0x4a, I32, I32, I32)
 	I32LeS  = op2("i32.le_s", 0x4c, I32, I32, I32)
 	I32GeS  = op2("i32.ge_s", 0x4e, I32, I32, I32)
-	I32GeU  = op2("i32.ge_u", 0x4f, I32, I32, I32)
 	I32Add  = op2("i32.add", 0x6a, I32, I32, I32)
 	I32Sub  = op2("i32.sub", 0x6b, I32, I32, I32)
 	I32Mul  = op2("i32.mul", 0x6c, I32, I32, I32)
@@ -105,7 +101,6 @@ var (
 
 // Scalar floats.
 var (
-	F32Lt   = op2("f32.lt", 0x5d, I32, F32, F32)
 	F32Gt   = op2("f32.gt", 0x5e, I32, F32, F32)
 	F32Sqrt = op1("f32.sqrt", 0x91, F32, F32)
 	F32Add  = op2("f32.add", 0x92, F32, F32, F32)
@@ -122,13 +117,10 @@ var (
 	I32Load   = load("i32.load", 0x28, I32)
 	F32Load   = load("f32.load", 0x2a, F32)
 	I32Load8S = load("i32.load8_s", 0x2c, I32)
-	I32Load8U = load("i32.load8_u", 0x2d, I32)
 
 	V128Load        = load("v128.load", simd, V128)
-	V128Load8x8S    = load("v128.load8x8_s", simd|1, V128)
 	V128Load32Splat = load("v128.load32_splat", simd|9, V128)
 	V128Load32Zero  = load("v128.load32_zero", simd|92, V128)
-	V128Load64Zero  = load("v128.load64_zero", simd|93, V128)
 )
 
 var (
@@ -161,19 +153,12 @@ func (f *Func) V128Store64Lane(addr Expr, offset uint32, v Expr, lane byte) {
 
 // Vectors: moving bytes.
 var (
-	I32x4Splat = op1("i32x4.splat", simd|17, V128, I32)
 	F32x4Splat = op1("f32x4.splat", simd|19, V128, F32)
 
-	I32x4Lane    = lane("i32x4.extract_lane", simd|27, I32, V128)
-	F32x4Lane    = lane("f32x4.extract_lane", simd|31, F32, V128)
-	F32x4Replace = lane("f32x4.replace_lane", simd|32, V128, V128, F32)
+	F32x4Lane = lane("f32x4.extract_lane", simd|31, F32, V128)
 
-	V128Not       = op1("v128.not", simd|77, V128, V128)
-	V128And       = op2("v128.and", simd|78, V128, V128, V128)
-	V128AndNot    = op2("v128.andnot", simd|79, V128, V128, V128)
-	V128Or        = op2("v128.or", simd|80, V128, V128, V128)
-	V128Xor       = op2("v128.xor", simd|81, V128, V128, V128)
-	V128Bitselect = op3("v128.bitselect", simd|82, V128, V128, V128, V128)
+	V128And = op2("v128.and", simd|78, V128, V128, V128)
+	V128Or  = op2("v128.or", simd|80, V128, V128, V128)
 )
 
 var shuffle = declare("i8x16.shuffle", simd|13, V128, immShuffle, V128, V128)
@@ -183,7 +168,6 @@ func I8x16Shuffle(a, b Expr, lanes [16]byte) Expr { return shuffle.expr(lanes[:]
 
 // Vectors: integers.
 var (
-	I8x16NarrowI16x8S = op2("i8x16.narrow_i16x8_s", simd|101, V128, V128, V128)
 	I8x16NarrowI16x8U = op2("i8x16.narrow_i16x8_u", simd|102, V128, V128, V128)
 	I16x8NarrowI32x4S = op2("i16x8.narrow_i32x4_s", simd|133, V128, V128, V128)
 
@@ -191,7 +175,6 @@ var (
 	I16x8ExtendHighI8x16S = op1("i16x8.extend_high_i8x16_s", simd|136, V128, V128)
 	I16x8ExtendLowI8x16U  = op1("i16x8.extend_low_i8x16_u", simd|137, V128, V128)
 	I32x4ExtendLowI16x8S  = op1("i32x4.extend_low_i16x8_s", simd|167, V128, V128)
-	I32x4ExtendHighI16x8S = op1("i32x4.extend_high_i16x8_s", simd|168, V128, V128)
 	I32x4ExtendLowI16x8U  = op1("i32x4.extend_low_i16x8_u", simd|169, V128, V128)
 
 	I32x4Shl  = op2("i32x4.shl", simd|171, V128, V128, I32)
