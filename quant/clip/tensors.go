@@ -92,3 +92,39 @@ func (s TensorSpec) Check(kind qtype.Kind, shape []int) error {
 	}
 	return nil
 }
+
+// Stored is a tensor as a file holds it.
+type Stored struct {
+	Name  string
+	Kind  qtype.Kind
+	Shape []int
+	Stage int
+}
+
+// Match reports whether a file's tensors, whose names differ from each other,
+// are exactly those of the model: kinds, shapes and stages as Tensors demands.
+func (c *Config) Match(stored []Stored) error {
+	specs := map[string]TensorSpec{}
+	for _, s := range c.Tensors() {
+		specs[s.Name] = s
+	}
+	for _, t := range stored {
+		s, ok := specs[t.Name]
+		if !ok {
+			return fmt.Errorf("%w: %q is none of this model's", ErrTensor, t.Name)
+		}
+		delete(specs, t.Name)
+		if err := s.Check(t.Kind, t.Shape); err != nil {
+			return err
+		}
+		if t.Stage != s.Stage {
+			return fmt.Errorf("%w: %q is in stage %d, want %d", ErrTensor, t.Name, t.Stage, s.Stage)
+		}
+	}
+	for _, s := range c.Tensors() { // in the model's order, so that the error is always the same
+		if _, missing := specs[s.Name]; missing {
+			return fmt.Errorf("%w: %q is missing", ErrTensor, s.Name)
+		}
+	}
+	return nil
+}

@@ -58,30 +58,11 @@ func Verify(r io.Reader, l shq.Limits) (*Report, error) {
 // matchTensors compares the manifest with the configuration's list: same
 // names, kinds, shapes and stages.
 func matchTensors(m *shq.Manifest, cfg *clip.Config) error {
-	specs := map[string]clip.TensorSpec{}
-	for _, s := range cfg.Tensors() {
-		specs[s.Name] = s
+	stored := make([]clip.Stored, len(m.Tensors))
+	for i, t := range m.Tensors {
+		stored[i] = clip.Stored{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Stage: m.Frames[t.Frame].Stage}
 	}
-	for i := range m.Tensors {
-		t := &m.Tensors[i]
-		s, ok := specs[t.Name]
-		if !ok {
-			return fmt.Errorf("tensor %q is none of this model's", t.Name)
-		}
-		delete(specs, t.Name) // names are unique: the container saw to that
-		if err := s.Check(t.Kind, t.Shape); err != nil {
-			return err
-		}
-		if stage := m.Frames[t.Frame].Stage; stage != s.Stage {
-			return fmt.Errorf("tensor %q is in stage %d, want %d", t.Name, stage, s.Stage)
-		}
-	}
-	for _, s := range cfg.Tensors() {
-		if _, missing := specs[s.Name]; missing {
-			return fmt.Errorf("tensor %q is missing", s.Name)
-		}
-	}
-	return nil
+	return cfg.Match(stored)
 }
 
 // eachTensor reads rd to its end and calls f with each tensor's bytes, which

@@ -85,7 +85,7 @@ func Open(r io.Reader, o Options) (*Engine, error) {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	e := &Engine{reader: reader, cfg: cfg, opts: o}
-	kinds, err := e.match(man)
+	kinds, err := match(man, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
@@ -105,33 +105,15 @@ func Open(r io.Reader, o Options) (*Engine, error) {
 }
 
 // match checks that the file has exactly the tensors that the configuration
-// demands, in the stages where they are needed.
-func (e *Engine) match(man *shq.Manifest) (map[string]qtype.Kind, error) {
-	index := make(map[string]int, len(man.Tensors))
+// demands, in the stages where they are needed, and returns their kinds.
+func match(man *shq.Manifest, cfg *clip.Config) (map[string]qtype.Kind, error) {
+	stored := make([]clip.Stored, len(man.Tensors))
+	kinds := make(map[string]qtype.Kind, len(man.Tensors))
 	for i, t := range man.Tensors {
-		index[t.Name] = i
+		stored[i] = clip.Stored{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Stage: man.Frames[t.Frame].Stage}
+		kinds[t.Name] = t.Kind
 	}
-	specs := e.cfg.Tensors()
-	kinds := make(map[string]qtype.Kind, len(specs))
-	for _, s := range specs {
-		i, ok := index[s.Name]
-		if !ok {
-			return nil, fmt.Errorf("tensor %q is missing", s.Name)
-		}
-		t := man.Tensors[i]
-		if err := s.Check(t.Kind, t.Shape); err != nil {
-			return nil, err
-		}
-		if stage := man.Frames[t.Frame].Stage; stage > s.Stage {
-			return nil, fmt.Errorf("tensor %q comes in stage %d, needed in %d", s.Name, stage, s.Stage)
-		}
-		kinds[s.Name] = t.Kind
-		delete(index, s.Name)
-	}
-	for name := range index {
-		return nil, fmt.Errorf("tensor %q is none of this model's (and %d more)", name, len(index)-1)
-	}
-	return kinds, nil
+	return kinds, cfg.Match(stored)
 }
 
 // LoadStage reads the file up to the end of the next stage and returns that
