@@ -55,11 +55,6 @@ func op2(name string, code uint32, out, a, b Type) func(a, b Expr) Expr {
 	return func(a, b Expr) Expr { return o.expr(nil, a, b) }
 }
 
-func op3(name string, code uint32, out, a, b, c Type) func(a, b, c Expr) Expr {
-	o := declare(name, code, out, immNone, a, b, c)
-	return func(a, b, c Expr) Expr { return o.expr(nil, a, b, c) }
-}
-
 // memarg encodes alignment 1 (never a promise we could break) and offset.
 func memarg(offset uint32) []byte { return uleb([]byte{0}, offset) }
 
