@@ -78,10 +78,8 @@ func (m *Model) Start(dev *device.Device) error {
 // the kernels want it. b is not kept, but for a weight until its bias comes.
 // Tensors of kind U8 are the caller's.
 func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
-	if kind == qtype.Q8C || kind == qtype.Q8R {
-		if err := kind.CheckScales(b, shape[0]); err != nil {
-			return fmt.Errorf("%w: %s: %w", ErrTensor, name, err)
-		}
+	if err := kind.CheckScales(b, shape); err != nil {
+		return fmt.Errorf("%w: %s: %w", ErrTensor, name, err)
 	}
 	if kind == qtype.F16 {
 		for i := 1; i < len(b); i += 2 {

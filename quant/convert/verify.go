@@ -92,7 +92,7 @@ func checkValues(t *shq.Tensor, b []byte) error {
 		}
 	case qtype.Q8C, qtype.Q8R:
 		n, k := t.Shape[0], t.Shape[1]
-		if err := t.Kind.CheckScales(b, n); err != nil {
+		if err := t.Kind.CheckScales(b, t.Shape); err != nil {
 			return bad("%v", err)
 		}
 		codes := b[t.Kind.ScaleBytes(n):]

@@ -28,6 +28,10 @@ const (
 	Q8R Kind = "q8r"
 	// U8 is opaque bytes: vocabularies and name lists, UTF-8.
 	U8 Kind = "u8"
+	// Q4, Q5 and Q6 are Low kinds.
+	Q4 Kind = "q4"
+	Q5 Kind = "q5"
+	Q6 Kind = "q6"
 )
 
 // PanelCols is the number of output rows n (GEMM columns) a panel holds, and
@@ -92,7 +96,14 @@ func (k Kind) Size(shape []int) (int, error) {
 			n = r*c + int64(k.ScaleBytes(shape[0]))
 		}
 	default:
-		return 0, fmt.Errorf("%w %q", ErrKind, string(k))
+		l, ok := k.Low()
+		if !ok {
+			return 0, fmt.Errorf("%w %q", ErrKind, string(k))
+		}
+		if len(shape) != 2 {
+			return 0, fmt.Errorf("%w: %s needs rank 2, not %v", ErrShape, k, shape)
+		}
+		n = l.size(shape[0], shape[1])
 	}
 	if n > math.MaxInt32 {
 		return 0, fmt.Errorf("%w: %v needs over 2 GiB", ErrShape, shape)
@@ -209,13 +220,20 @@ func (k Kind) Dequantize(b []byte, shape []int) ([]float32, error) {
 		for i, v := range b {
 			x[i] = float32(v)
 		}
+	default:
+		l, _ := k.Low()
+		l.dequantize(x, b, shape[0], shape[1])
 	}
 	return x, nil
 }
 
-// CheckScales reports whether the scales of a Q8C or Q8R tensor are all
-// positive and finite. Padding must be zero.
-func (k Kind) CheckScales(b []byte, n int) error {
+// CheckScales reports whether the scales of a tensor of a scaled kind are all
+// positive and finite. Padding must be zero. Kinds without scales pass.
+func (k Kind) CheckScales(b []byte, shape []int) error {
+	if l, ok := k.Low(); ok {
+		return l.checkScales(b, shape[0], shape[1])
+	}
+	n := shape[0]
 	head := b[:k.ScaleBytes(n)]
 	for i := 0; i < len(head); i += 2 {
 		h := binary.LittleEndian.Uint16(head[i:])

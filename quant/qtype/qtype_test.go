@@ -58,7 +58,7 @@ func TestRoundTrip(t *testing.T) {
 				} else {
 					b = AppendQ8R(nil, w, s[0], s[1])
 				}
-				if err := kind.CheckScales(b, s[0]); err != nil {
+				if err := kind.CheckScales(b, s[:]); err != nil {
 					t.Fatal(err)
 				}
 				got, err := kind.Dequantize(b, s[:])
@@ -108,7 +108,7 @@ func TestCheckScales(t *testing.T) {
 	} {
 		b := append([]byte(nil), good...)
 		spoil(b)
-		if Q8R.CheckScales(b, 3) == nil {
+		if Q8R.CheckScales(b, []int{3, 1}) == nil {
 			t.Errorf("%s scale accepted", name)
 		}
 	}
