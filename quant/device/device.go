@@ -28,6 +28,9 @@ type Host interface {
 	Read(offset int, b []byte) error
 	// Run executes the command list at offset.
 	Run(list int) error
+	// Paths are the paths that this host can run. Where there are several, the
+	// fastest is found by timing.
+	Paths() []kernel.Path
 	Close() error
 }
 
@@ -53,6 +56,7 @@ type Memory struct {
 
 const (
 	align     = 16
+	slack     = 64 // vectors are read a little beyond the last buffer
 	page      = 1 << 16
 	maxMemory = 1<<31 - page
 )
@@ -100,13 +104,26 @@ type Device struct {
 	buf  []byte // staging between float32 and bytes
 }
 
+// Options configure Start.
+type Options struct {
+	// Path is how the integer GEMMs are built; nil: the host's first.
+	Path *kernel.Path
+	// Lists are all the command lists that will run, or lists of the same
+	// commands; nil: any may come.
+	Lists []kernel.List
+}
+
 // Start assembles the kernels for the layout's size and starts the host.
-func Start(h Host, l *Layout) (*Device, error) {
+func Start(h Host, l *Layout, o Options) (*Device, error) {
 	if l.next > maxMemory {
 		return nil, fmt.Errorf("%w: the model needs over 2 GiB", ErrMemory)
 	}
-	pages := max(1, (l.next+page-1)/page)
-	module, err := kernel.Module(pages)
+	pages := (l.next + slack + page - 1) / page
+	path := h.Paths()[0]
+	if o.Path != nil {
+		path = *o.Path
+	}
+	module, err := kernel.Module(kernel.Spec{Pages: pages, Path: path, Lists: o.Lists})
 	if err != nil {
 		return nil, err
 	}

@@ -12,6 +12,7 @@
 package kernel
 
 import (
+	"iter"
 	"math"
 
 	"lqa/quant/kernel/asm"
@@ -32,6 +33,13 @@ const (
 	opGEMMF32
 	opQuant
 	opGEMMQ8C
+	opQuantLow
+	opGEMMQ4
+	opGEMMQ5
+	opGEMMQ6
+	opColSumsQ4
+	opColSumsQ5
+	opColSumsQ6
 	opDepthwise3s1
 	opDepthwise3s2
 	opDepthwise5s1
@@ -53,7 +61,14 @@ var Kernels = []Kernel{
 	{opPatch, "patch_u8_f32_1x1_simd", emitPatch},
 	{opGEMMF32, "gemm_f32_f32_f32_4x8_simd", emitGEMMF32},
 	{opQuant, "quant_f32_qd8_1x8_simd", emitQuant},
-	{opGEMMQ8C, "gemm_qd8_q8c_f32_4x8c4_simd", emitGEMMQ8C},
+	{opGEMMQ8C, "gemm_qd8_q8c_f32_path", emitIntGEMM(8)},
+	{opQuantLow, "quant_f32_qd8_path", emitQuantLow},
+	{opGEMMQ4, "gemm_qd8_q4_f32_path", emitIntGEMM(4)},
+	{opGEMMQ5, "gemm_qd8_q5_f32_path", emitIntGEMM(5)},
+	{opGEMMQ6, "gemm_qd8_q6_f32_path", emitIntGEMM(6)},
+	{opColSumsQ4, "colsums_q4_f32_simd", emitColSums(4)},
+	{opColSumsQ5, "colsums_q5_f32_simd", emitColSums(5)},
+	{opColSumsQ6, "colsums_q6_f32_simd", emitColSums(6)},
 	{opDepthwise3s1, "depthwise_f32_f32_f32_3x3s1_simd", emitDepthwise(3, 1)},
 	{opDepthwise3s2, "depthwise_f32_f32_f32_3x3s2_simd", emitDepthwise(3, 2)},
 	{opDepthwise5s1, "depthwise_f32_f32_f32_5x5s1_simd", emitDepthwise(5, 1)},
@@ -92,16 +107,55 @@ type Command interface{ Append(l List) List }
 // Inf clamps nothing: Lo: -Inf, Hi: Inf.
 var Inf = float32(math.Inf(1))
 
-// Module assembles the kernel module for a memory of exactly pages × 64 KiB,
-// imported as "env" "memory". It exports run(list, tid, nthreads): each
-// command is split over threads by its outer loop.
-func Module(pages int) ([]byte, error) {
+// Spec is what a module is assembled for.
+type Spec struct {
+	Pages int  // of 64 KiB, exactly so many
+	Path  Path // how its integer GEMMs are built
+	// Lists are the command lists that it will run; kernels that none of them
+	// uses are left out. nil: all kernels are in.
+	Lists []List
+}
+
+// uses reports which commands the lists hold.
+func (s Spec) uses() func(Op) bool {
+	if s.Lists == nil {
+		return func(Op) bool { return true }
+	}
+	used := map[Op]bool{}
+	for _, l := range s.Lists {
+		for op := range l.commands() {
+			used[op] = true
+		}
+	}
+	return func(op Op) bool { return used[op] }
+}
+
+// commands yields each command's code and arguments, up to the end.
+func (l List) commands() iter.Seq2[Op, []uint32] {
+	return func(yield func(Op, []uint32) bool) {
+		for len(l) > 0 && Op(l[0]) != opEnd {
+			if !yield(Op(l[0]), l[2:l[1]]) {
+				return
+			}
+			l = l[l[1]:]
+		}
+	}
+}
+
+// Module assembles the kernel module, whose memory is imported as "env"
+// "memory". It exports run(list, tid, nthreads): each command is split over
+// threads by its outer loop.
+func Module(s Spec) ([]byte, error) {
 	m := asm.NewModule()
-	m.ImportMemory("env", "memory", uint32(pages), false)
+	m.ImportMemory("env", "memory", uint32(s.Pages), false)
+	uses := s.uses()
 	funcs := make([]*asm.Func, len(Kernels))
 	for i, k := range Kernels {
+		if !uses(k.op) {
+			continue
+		}
 		f := m.Func(k.Name)
-		e := &emitter{Func: f, args: f.Param(asm.I32), tid: f.Param(asm.I32), n: f.Param(asm.I32)}
+		e := &emitter{Func: f, path: s.Path, args: f.Param(asm.I32), tid: f.Param(asm.I32), n: f.Param(asm.I32)}
 		k.emit(e)
 		funcs[i] = f
 	}
@@ -115,7 +169,10 @@ func Module(pages int) ([]byte, error) {
 		run.Add(asm.I32Shl(asm.I32Load(list, 4), asm.I32Const(2)), list)
 		cases := make([]func(), len(Kernels))
 		for i := range Kernels {
-			cases[i] = func() { run.Call(funcs[i], args, tid, n) }
+			cases[i] = run.Unreachable
+			if funcs[i] != nil {
+				cases[i] = func() { run.Call(funcs[i], args, tid, n) }
+			}
 		}
 		run.Switch(asm.I32Sub(op, asm.I32Const(1)), cases, run.Unreachable)
 		run.Set(op, asm.I32Load(list, 0))
@@ -127,6 +184,7 @@ func Module(pages int) ([]byte, error) {
 // emitter is a kernel function under construction.
 type emitter struct {
 	*asm.Func
+	path         Path
 	args, tid, n asm.Expr
 }
 

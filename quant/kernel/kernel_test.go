@@ -24,11 +24,13 @@ func TestKernels_Documented(t *testing.T) {
 
 // TestModule_Assembles: no emitter made a mistake.
 func TestModule_Assembles(t *testing.T) {
-	b, err := Module(1)
-	if err != nil {
-		t.Fatal(err)
+	for _, p := range append(Paths(true), Wazero) {
+		b, err := Module(Spec{Pages: 1, Path: p})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Logf("%+v: %d bytes", p, len(b))
 	}
-	t.Logf("kernel module: %d bytes", len(b))
 }
 
 // TestBicubic: coefficients of every output sum to one, within rounding, and

@@ -26,15 +26,22 @@ func New() *Host { return new(Host) }
 
 // Supported reports whether this JavaScript engine compiles the kernels.
 func Supported() error {
-	module, err := kernel.Module(1)
-	if err != nil {
-		return err
-	}
-	wasm := js.Global().Get("WebAssembly")
-	if wasm.Type() != js.TypeObject || !wasm.Call("validate", toJS(module)).Bool() {
+	if !validates(kernel.Path{Form: kernel.Plain, Rows: 1, Panels: 1}) {
 		return device.ErrNoSIMD
 	}
 	return nil
+}
+
+// validates reports whether this JavaScript engine compiles a path's kernels.
+func validates(p kernel.Path) bool {
+	wasm := js.Global().Get("WebAssembly")
+	module, err := kernel.Module(kernel.Spec{Pages: 1, Path: p})
+	return err == nil && wasm.Type() == js.TypeObject && wasm.Call("validate", toJS(module)).Bool()
+}
+
+// Paths implements device.Host.
+func (h *Host) Paths() []kernel.Path {
+	return kernel.Paths(validates(kernel.Path{Form: kernel.Dot16, Rows: 1, Panels: 1}))
 }
 
 func toJS(b []byte) js.Value {

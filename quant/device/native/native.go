@@ -10,6 +10,7 @@ import (
 	"github.com/tetratelabs/wazero/api"
 
 	"lqa/quant/device"
+	"lqa/quant/kernel"
 	"lqa/quant/kernel/asm"
 )
 
@@ -48,6 +49,9 @@ func (h *Host) Start(module []byte, pages int) error {
 	h.memory, h.run = mem.Memory(), kernels.ExportedFunction("run")
 	return nil
 }
+
+// Paths implements device.Host.
+func (h *Host) Paths() []kernel.Path { return []kernel.Path{kernel.Wazero} }
 
 // Write implements device.Host.
 func (h *Host) Write(offset int, b []byte) error {

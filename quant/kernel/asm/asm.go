@@ -138,6 +138,24 @@ func F32x4Const(v float32) Expr {
 	return V128Const(b)
 }
 
+// I8x16Const is a vector of sixteen equal constants.
+func I8x16Const(v byte) Expr {
+	var b [16]byte
+	for i := range b {
+		b[i] = v
+	}
+	return V128Const(b)
+}
+
+// I16x8Const is a vector of eight equal constants.
+func I16x8Const(v int16) Expr {
+	var b [16]byte
+	for i := 0; i < 16; i += 2 {
+		binary.LittleEndian.PutUint16(b[i:], uint16(v))
+	}
+	return V128Const(b)
+}
+
 // I32x4Const is a vector of four equal constants.
 func I32x4Const(v int32) Expr {
 	var b [16]byte

@@ -55,6 +55,11 @@ func op2(name string, code uint32, out, a, b Type) func(a, b Expr) Expr {
 	return func(a, b Expr) Expr { return o.expr(nil, a, b) }
 }
 
+func op3(name string, code uint32, out, a, b, c Type) func(a, b, c Expr) Expr {
+	o := declare(name, code, out, immNone, a, b, c)
+	return func(a, b, c Expr) Expr { return o.expr(nil, a, b, c) }
+}
+
 // memarg encodes alignment 1 (never a promise we could break) and offset.
 func memarg(offset uint32) []byte { return uleb([]byte{0}, offset) }
 
@@ -83,6 +88,8 @@ var (
 	I32Eqz  = op1("i32.eqz", 0x45, I32, I32)
 	I32LtS  = op2("i32.lt_s", 0x48, I32, I32, I32)
 	I32LtU  = op2("i32.lt_u", 0x49, I32, I32, I32)
+	I32GtS  = op2("i32.gt_s", 0x4a, I32, I32, I32)
+	I32LeU  = op2("i32.le_u", 0x4d, I32, I32, I32)
 	I32LeS  = op2("i32.le_s", 0x4c, I32, I32, I32)
 	I32GeS  = op2("i32.ge_s", 0x4e, I32, I32, I32)
 	I32Add  = op2("i32.add", 0x6a, I32, I32, I32)
@@ -148,6 +155,7 @@ func (f *Func) V128Store64Lane(addr Expr, offset uint32, v Expr, lane byte) {
 
 // Vectors: moving bytes.
 var (
+	I32x4Splat = op1("i32x4.splat", simd|17, V128, I32)
 	F32x4Splat = op1("f32x4.splat", simd|19, V128, F32)
 
 	F32x4Lane = lane("f32x4.extract_lane", simd|31, F32, V128)
@@ -163,14 +171,27 @@ func I8x16Shuffle(a, b Expr, lanes [16]byte) Expr { return shuffle.expr(lanes[:]
 
 // Vectors: integers.
 var (
+	I8x16NarrowI16x8S = op2("i8x16.narrow_i16x8_s", simd|101, V128, V128, V128)
 	I8x16NarrowI16x8U = op2("i8x16.narrow_i16x8_u", simd|102, V128, V128, V128)
 	I16x8NarrowI32x4S = op2("i16x8.narrow_i32x4_s", simd|133, V128, V128, V128)
 
 	I16x8ExtendLowI8x16S  = op1("i16x8.extend_low_i8x16_s", simd|135, V128, V128)
 	I16x8ExtendHighI8x16S = op1("i16x8.extend_high_i8x16_s", simd|136, V128, V128)
 	I16x8ExtendLowI8x16U  = op1("i16x8.extend_low_i8x16_u", simd|137, V128, V128)
+	I16x8ExtendHighI8x16U = op1("i16x8.extend_high_i8x16_u", simd|138, V128, V128)
 	I32x4ExtendLowI16x8S  = op1("i32x4.extend_low_i16x8_s", simd|167, V128, V128)
 	I32x4ExtendLowI16x8U  = op1("i32x4.extend_low_i16x8_u", simd|169, V128, V128)
+
+	I32x4ExtendHighI16x8U = op1("i32x4.extend_high_i16x8_u", simd|170, V128, V128)
+
+	I16x8ExtaddPairwiseI8x16S = op1("i16x8.extadd_pairwise_i8x16_s", simd|124, V128, V128)
+	I32x4ExtaddPairwiseI16x8S = op1("i32x4.extadd_pairwise_i16x8_s", simd|126, V128, V128)
+
+	I16x8Shl  = op2("i16x8.shl", simd|139, V128, V128, I32)
+	I16x8ShrU = op2("i16x8.shr_u", simd|141, V128, V128, I32)
+	I16x8Add  = op2("i16x8.add", simd|142, V128, V128, V128)
+	I16x8Sub  = op2("i16x8.sub", simd|145, V128, V128, V128)
+	I16x8Mul  = op2("i16x8.mul", simd|149, V128, V128, V128)
 
 	I32x4Shl  = op2("i32x4.shl", simd|171, V128, V128, I32)
 	I32x4ShrS = op2("i32x4.shr_s", simd|172, V128, V128, I32)
@@ -178,6 +199,13 @@ var (
 	I32x4Mul  = op2("i32x4.mul", simd|181, V128, V128, V128)
 
 	I32x4DotI16x8S = op2("i32x4.dot_i16x8_s", simd|186, V128, V128, V128)
+)
+
+// Vectors: relaxed. With the second operand in 0..127 both have one result, the
+// same on every machine, as long as pair sums stay within int16.
+var (
+	I16x8RelaxedDotI8x16I7x16S    = op2("i16x8.relaxed_dot_i8x16_i7x16_s", simd|274, V128, V128, V128)
+	I32x4RelaxedDotI8x16I7x16AddS = op3("i32x4.relaxed_dot_i8x16_i7x16_add_s", simd|275, V128, V128, V128, V128)
 )
 
 // Vectors: floats. PMin(a, b) is b < a ? b : a and PMax(a, b) is a < b ? b : a,

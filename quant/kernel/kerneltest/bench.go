@@ -6,6 +6,7 @@ import (
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
+	"lqa/quant/qtype"
 )
 
 // Shapes are layers of EfficientNet-Lite0 at 224: M pixels, K inputs, N
@@ -14,9 +15,13 @@ var Shapes = []struct{ M, K, N int }{
 	{12544, 16, 96}, {3136, 96, 24}, {784, 240, 40}, {196, 480, 112}, {49, 672, 192}, {49, 320, 1280},
 }
 
+// TransformerShapes are layers of ViT-B/32 and ViT-Tiny/16 at 224.
+var TransformerShapes = []struct{ M, K, N int }{{50, 768, 2304}, {50, 3072, 768}, {197, 192, 768}, {197, 768, 192}}
+
 // Bench times the kernels that a frame spends its time in, on one host, in
 // GMAC/s and G values/s.
 func Bench(b *testing.B, newHost func() device.Host) {
+	var path *kernel.Path
 	run := func(name string, work float64, unit string, build func(l *device.Layout) kernel.Command) {
 		b.Run(name, func(b *testing.B) {
 			var l device.Layout
@@ -24,7 +29,7 @@ func Bench(b *testing.B, newHost func() device.Host) {
 			at := l.Alloc(device.Commands, 4*len(list))
 			h := newHost()
 			defer h.Close()
-			d, err := device.Start(h, &l)
+			d, err := device.Start(h, &l, device.Options{Path: path, Lists: []kernel.List{list}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -46,6 +51,21 @@ func Bench(b *testing.B, newHost func() device.Host) {
 				Y: alloc(l, 4*s.M*s.N), Scratch: alloc(l, 16*s.K), M: s.M, K: s.K, N: s.N, LDY: s.N, Hi: 6}
 		})
 	}
+	for _, p := range newHost().Paths() {
+		path = &p
+		for _, kind := range []qtype.Kind{"q4", "q5", "q6"} {
+			low, _ := kind.Low()
+			for _, s := range TransformerShapes {
+				run(fmt.Sprintf("gemm_%s/%dx%dx%d/%v/%dx%d", kind, s.M, s.K, s.N, p.Form, p.Rows, 8*p.Panels), float64(s.M*s.K*s.N), "GMAC/s", func(l *device.Layout) kernel.Command {
+					bytes, _ := kind.Size([]int{s.N, s.K})
+					return kernel.GEMMLow{Q: alloc(l, kernel.QuantLowBytes(s.M, s.K)), S: alloc(l, 8*s.M), Starts: alloc(l, kernel.QuantLowStarts(low, s.M, s.K)),
+						W: alloc(l, bytes), Cols: alloc(l, 8*s.N), Y: alloc(l, 4*s.M*s.N), Scratch: alloc(l, kernel.GEMMScratch(s.K)),
+						M: s.M, K: s.K, N: s.N, LDY: s.N, Low: low, Hi: 6}
+				})
+			}
+		}
+	}
+	path = nil
 	s := Shapes[2]
 	run("gemm_f32", float64(s.M*s.K*s.N), "GMAC/s", func(l *device.Layout) kernel.Command {
 		return kernel.GEMMF32{A: alloc(l, 4*s.M*s.K), W: alloc(l, 4*kernel.PackedF32Len(s.N, s.K)), Y: alloc(l, 4*s.M*s.N),

@@ -28,6 +28,7 @@ type bench struct {
 	layout device.Layout
 	bufs   []buffer
 	host   device.Host
+	path   *kernel.Path // nil: the host's first
 	dev    *device.Device
 	rng    *rand.Rand
 }
@@ -53,9 +54,7 @@ func (b *bench) in(data []byte) uint32 {
 
 // out reserves a buffer of n bytes that the kernel writes.
 func (b *bench) out(n int) uint32 {
-	o := b.in(make([]byte, n))
-	b.bufs[len(b.bufs)-1].output = true
-	return o
+	return b.inOut(make([]byte, n))
 }
 
 func (b *bench) f32(x []float32) uint32 { return b.in(f32bytes(x)) }
@@ -76,16 +75,28 @@ func u32bytes(x []uint32) []byte {
 	return out
 }
 
-// run starts the device, fills memory, runs the list and checks that inputs
-// and guards are untouched.
-func (b *bench) run(c kernel.Command) {
+// inOut reserves a buffer that the kernel reads and writes.
+func (b *bench) inOut(data []byte) uint32 {
+	o := b.in(data)
+	b.bufs[len(b.bufs)-1].output = true
+	return o
+}
+
+// run starts the device, fills memory, runs the commands one by one (they may
+// be cut into threads' shares) and checks that inputs and guards are untouched.
+func (b *bench) run(commands ...kernel.Command) {
 	b.t.Helper()
-	list := c.Append(nil).End()
-	lo := b.layout.Alloc(device.Commands, 4*len(list))
-	dev, err := device.Start(b.host, &b.layout)
+	lists := make([]kernel.List, len(commands))
+	at := make([]uint32, len(commands))
+	for i, c := range commands {
+		lists[i] = c.Append(nil).End()
+		at[i] = b.layout.Alloc(device.Commands, 4*len(lists[i]))
+	}
+	dev, err := device.Start(b.host, &b.layout, device.Options{Path: b.path, Lists: lists})
 	if err != nil {
 		b.t.Fatal(err)
 	}
+	b.t.Cleanup(func() { b.host.Close() })
 	b.dev = dev
 	mark := make([]byte, guard)
 	for i := range mark {
@@ -103,8 +114,10 @@ func (b *bench) run(c kernel.Command) {
 		check(dev.Write(end-16, mark)) // also the padding of the last 16 bytes
 		check(dev.Write(u.offset, u.data))
 	}
-	check(dev.WriteU32(lo, list))
-	check(dev.Run(lo))
+	for i := range lists {
+		check(dev.WriteU32(at[i], lists[i]))
+		check(dev.Run(at[i]))
+	}
 	for i, u := range b.bufs {
 		got := make([]byte, guard+qtype.RoundUp(len(u.data), 16)+guard-16)
 		check(dev.Read(u.offset-guard, got))
@@ -157,14 +170,16 @@ func Run(t *testing.T, newHost func() device.Host) {
 	for name, f := range map[string]func(*testing.T, func() device.Host){
 		"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "depthwise": depthwise,
 		"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "gelu": gelu,
-		"resize": resize, "patch": patch, "threads": threads,
+		"resize": resize, "patch": patch, "gemm_low": gemmLow, "threads": threads,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, newHost) })
 	}
 }
 
+type shape struct{ m, k, n int }
+
 // shapes break kernels: nothing over a tile, a tail, a prime.
-var shapes = []struct{ m, k, n int }{
+var shapes = []shape{
 	{1, 1, 1}, {1, 4, 8}, {2, 3, 5}, {3, 5, 9}, {4, 8, 8}, {5, 16, 17}, {7, 27, 32}, {9, 20, 12}, {13, 97, 24}, {49, 64, 40},
 }
 
@@ -213,7 +228,7 @@ func quant(t *testing.T, newHost func() device.Host) {
 			t.Run(fmt.Sprint(name, s), func(t *testing.T) {
 				b := newBench(t, newHost())
 				k4 := qtype.RoundUp(s.k, 4)
-				ldx := k4 + 4
+				ldx := qtype.RoundUp(k4, 16) + 4
 				x := make([]float32, s.m*ldx)
 				fill(b, x)
 				c := kernel.Quant{X: b.f32(x), Q: b.out(2 * s.m * k4), S: b.out(8 * s.m), M: s.m, K: s.k, LDX: ldx}
@@ -235,54 +250,6 @@ func quant(t *testing.T, newHost func() device.Host) {
 					}
 				}
 			})
-		}
-	}
-}
-
-func gemmQ8C(t *testing.T, newHost func() device.Host) {
-	for _, s := range append(shapes, struct{ m, k, n int }{6, 1248, 16}) {
-		for _, extreme := range []bool{false, true} {
-			for _, l := range limits {
-				t.Run(fmt.Sprint(s, extreme, l), func(t *testing.T) {
-					b := newBench(t, newHost())
-					k4, ldy := qtype.RoundUp(s.k, 4), qtype.RoundUp(s.n, 8)
-					q := make([]int16, s.m*k4)
-					codes := make([]int8, s.n*s.k)
-					value := func() int { return b.rng.IntN(255) - 127 }
-					if extreme { // every product the largest, signs by row and column
-						value = func() int { return 127 * (2*b.rng.IntN(2) - 1) }
-					}
-					for i := range q {
-						q[i] = int16(value())
-					}
-					for i := range codes {
-						codes[i] = int8(value())
-					}
-					if extreme {
-						for i := range k4 {
-							q[i] = 127
-						}
-						for i := range s.k {
-							codes[i] = -127
-						}
-					}
-					scales, bias := b.rows(1, s.n, s.n, 0.01), b.rows(1, s.n, s.n, 1)
-					w := qtype.AppendQ8CCodes(nil, scales, codes, s.n, s.k)[qtype.Q8C.ScaleBytes(s.n):]
-					cols := kernel.PackCols(w, scales, bias, s.n, s.k)
-					rowScales := b.rows(s.m, 2, 2, 0.1)
-					qb := make([]byte, 0, 2*len(q))
-					for _, v := range q {
-						qb = binary.LittleEndian.AppendUint16(qb, uint16(v))
-					}
-					c := kernel.GEMMQ8C{Q: b.in(qb), S: b.f32(rowScales), W: b.in(w), Cols: b.f32(cols),
-						Y: b.out(4 * s.m * ldy), Scratch: b.out(16 * k4 * maxThreads),
-						M: s.m, K: s.k, N: s.n, LDY: ldy, Lo: l.lo, Hi: l.hi}
-					b.run(c)
-					want := make([]float32, s.m*ldy)
-					kernel.RefGEMMQ8C(want, q, rowScales, w, cols, s.m, s.k, s.n, ldy, l.lo, l.hi)
-					same(t, "y", b.f32at(c.Y, len(want)), want)
-				})
-			}
 		}
 	}
 }
@@ -506,7 +473,7 @@ func threads(t *testing.T, newHost func() device.Host) {
 	for _, n := range []int{2, 3, maxThreads} {
 		host := func() device.Host { return split{newHost(), n} }
 		for name, f := range map[string]func(*testing.T, func() device.Host){
-			"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "depthwise": depthwise, "vector": vector, "gather": gather,
+			"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "vector": vector, "gather": gather,
 			"softmaxpool": softmaxPool, "gelu": gelu, "resize": resize, "patch": patch,
 		} {
 			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) { f(t, host) })

@@ -1,0 +1,236 @@
+package kernel
+
+import (
+	"lqa/quant/kernel/asm"
+	"lqa/quant/qtype"
+)
+
+// Quant quantizes each row of x to eight bits with a scale and a zero point
+// found from the row: x ≈ zero + scale·q, q in ±127.
+//
+//	X [M] rows of K float32, LDX floats apart, readable up to K16
+//	Q [M][K4] int16 (eight-bit values, widened for dot_i16x8)
+//	S [M][2] float32: scale, zero
+type Quant struct {
+	X, Q, S   uint32
+	M, K, LDX int
+}
+
+// Append implements Command.
+func (c Quant) Append(l List) List {
+	return l.add(opQuant, c.X, c.Q, c.S, uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32(c.LDX*4))
+}
+
+// QuantLow is Quant for GEMMLow. How it stores its codes is the Path's affair:
+// as Quant does, or as [M][K16] int8 with the sums that take the weights' zero
+// point out:
+//
+//	Starts [segments][M] words, QuantLowStarts bytes
+type QuantLow struct {
+	X, Q, S, Starts uint32
+	M, K, LDX       int
+	Low             qtype.Low
+}
+
+// Append implements Command.
+func (c QuantLow) Append(l List) List {
+	return l.add(opQuantLow, c.X, c.Q, c.S, uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32(c.LDX*4),
+		c.Starts, uint32(unit(c.Low, c.K)), uint32(period(c.Low.Bits)), uint32(-c.Low.Zero()))
+}
+
+// QuantLowBytes is the size of Q.
+func QuantLowBytes(m, k int) int { return max(2*m*qtype.RoundUp(k, 4), m*qtype.RoundUp(k, 16)) }
+
+// QuantLowStarts is the size of Starts.
+func QuantLowStarts(low qtype.Low, m, k int) int {
+	u, p := unit(low, k), period(low.Bits)
+	return 4 * m * ((qtype.RoundUp(k, 4) + u - 1) / u) * ((u + p - 1) / p)
+}
+
+// unit is how many k are summed as integers before a scale is applied: a group,
+// or half of one of 128, so that no form has to carry more.
+func unit(low qtype.Low, k int) int { return min(64, low.Group(k)) }
+
+// period is how many k may be summed in int16 lanes. A lane sees half of them,
+// and its sum starts at -zero·Σq, so that only Σ q·(code - zero) must fit: at
+// most 127·8·32 = 127·16·16 = 127·32·8 = 32,512. What wraps on the way wraps
+// back. Four k more, and the extremes overflow.
+func period(bits int) int { return 64 >> (bits - 4) }
+
+// quantMin is the least spread of a row that is worth codes: below it the row
+// is constant and its zero point says all.
+const quantMin = 1e-30
+
+// RefQuant defines Quant and QuantLow for one row of K4 values.
+func RefQuant(q []int16, x []float32) (scale, zero float32) {
+	lo, hi := x[0], x[0]
+	for _, v := range x {
+		lo, hi = min(lo, v), max(hi, v)
+	}
+	zero = float32(0.5*lo) + float32(0.5*hi)
+	var inv float32
+	if spread := hi - lo; spread > quantMin {
+		scale, inv = spread/254, 254/spread
+	}
+	for i, v := range x {
+		q[i] = int16(nearest(refClamp(float32((v-zero)*inv), -127, 127)))
+	}
+	return scale, zero
+}
+
+func emitQuantLow(e *emitter) {
+	if e.path.Form == Plain {
+		emitQuant(e)
+		return
+	}
+	e.quant(8)
+}
+
+func emitQuant(e *emitter) { e.quant(16) }
+
+// quant writes codes of that many bits.
+func (e *emitter) quant(bits int) {
+	in := e.ints(6)
+	x0, q0, s0, m, k, ldx := in[0], in[1], in[2], in[3], in[4], in[5]
+	row, end := e.share(m)
+	x, q, s, xEnd, xEnd8 := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+	lo, hi, v := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	scale, zero, inv := e.Local(asm.F32), e.Local(asm.F32), e.Local(asm.F32)
+	fLo, fHi := e.Local(asm.F32), e.Local(asm.F32)
+	zeros, invs := e.Local(asm.V128), e.Local(asm.V128)
+
+	code := func(v asm.Expr) asm.Expr {
+		v = asm.F32x4Mul(asm.F32x4Sub(v, zeros), invs)
+		v = clamp(v, asm.F32x4Const(-127), asm.F32x4Const(127))
+		return asm.I32x4TruncSatF32x4S(asm.F32x4Nearest(v))
+	}
+	pair := func(o uint32) asm.Expr {
+		return asm.I16x8NarrowI32x4S(code(asm.V128Load(x, o)), code(asm.V128Load(x, o+16)))
+	}
+	var starts func(row, q asm.Expr)
+	qRow := e.let(asm.I32Shl(k, i32(1)))
+	if bits == 8 {
+		e.Set(qRow, asm.I32And(asm.I32Add(k, i32(15)), i32(-16)))
+		starts = e.starts(m, k)
+	}
+	e.For(row, end, 1, func() {
+		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, ldx)))
+		e.Set(xEnd, asm.I32Add(x, asm.I32Shl(k, i32(2))))
+		e.Set(lo, asm.V128Load(x, 0))
+		e.Set(hi, lo)
+		e.While(asm.I32LtU(x, xEnd), func() {
+			e.Set(v, asm.V128Load(x, 0))
+			e.Set(lo, asm.F32x4PMin(lo, v))
+			e.Set(hi, asm.F32x4PMax(hi, v))
+			e.Bump(16, x)
+		})
+		e.reduce(lo, v, asm.F32x4PMin)
+		e.reduce(hi, v, asm.F32x4PMax)
+		e.Set(fLo, asm.F32x4Lane(0, lo))
+		e.Set(fHi, asm.F32x4Lane(0, hi))
+		e.Set(zero, asm.F32Add(asm.F32Mul(asm.F32Const(0.5), fLo), asm.F32Mul(asm.F32Const(0.5), fHi)))
+		e.Set(fHi, asm.F32Sub(fHi, fLo))
+		e.Set(scale, asm.F32Const(0))
+		e.Set(inv, asm.F32Const(0))
+		e.If(asm.F32Gt(fHi, asm.F32Const(quantMin)), func() {
+			e.Set(scale, asm.F32Div(fHi, asm.F32Const(254)))
+			e.Set(inv, asm.F32Div(asm.F32Const(254), fHi))
+		})
+		e.Set(zeros, asm.F32x4Splat(zero))
+		e.Set(invs, asm.F32x4Splat(inv))
+
+		e.Set(q, asm.I32Add(q0, asm.I32Mul(row, qRow)))
+		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, ldx)))
+		if bits == 8 { // beyond K4 the codes are anything; nobody reads them
+			e.While(asm.I32LtU(x, xEnd), func() {
+				e.V128Store(q, 0, asm.I8x16NarrowI16x8S(pair(0), pair(32)))
+				e.Bump(64, x)
+				e.Bump(16, q)
+			})
+			starts(row, asm.I32Add(q0, asm.I32Mul(row, qRow)))
+		} else {
+			e.Set(xEnd8, asm.I32Sub(xEnd, i32(16)))
+			e.While(asm.I32LtU(x, xEnd8), func() {
+				e.V128Store(q, 0, pair(0))
+				e.Bump(32, x)
+				e.Bump(16, q)
+			})
+			e.If(asm.I32LtU(x, xEnd), func() { // K4 is an odd number of fours
+				e.Set(v, code(asm.V128Load(x, 0)))
+				e.V128Store64Lane(q, 0, asm.I16x8NarrowI32x4S(v, v), 0)
+			})
+		}
+		e.Set(s, asm.I32Add(s0, asm.I32Shl(row, i32(3))))
+		e.F32Store(s, 0, scale)
+		e.F32Store(s, 4, zero)
+	})
+}
+
+// starts emits the sums of one row of int8 codes, segment by segment, times
+// minus the weights' zero point. A step of four k falls into lanes of (k0, k1)
+// and (k2, k3): Dot16 wants both sums as int16, Dot32 their total as int32.
+func (e *emitter) starts(m, k asm.Expr) func(row, q asm.Expr) {
+	starts, unit, period, zero := e.arg(6), e.arg(7), e.arg(8), e.arg(9)
+	if e.path.Form == Dot32 {
+		e.Set(period, unit)
+	}
+	zeros := e.let(asm.I32x4Splat(zero))
+	if e.path.Form == Dot16 {
+		e.Set(zeros, asm.I16x8NarrowI32x4S(zeros, zeros))
+	}
+	q, qEnd, uEnd, sEnd, out, m4 := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.let(asm.I32Shl(m, i32(2)))
+	acc, t := e.Local(asm.V128), e.Local(asm.V128)
+	add := func(v asm.Expr) { e.Set(acc, asm.I16x8Add(acc, asm.I16x8ExtaddPairwiseI8x16S(v))) }
+	return func(row, from asm.Expr) {
+		e.Set(q, from)
+		e.Set(qEnd, asm.I32Add(q, k))
+		e.Set(out, asm.I32Add(starts, asm.I32Shl(row, i32(2))))
+		e.While(asm.I32LtU(q, qEnd), func() {
+			e.min(uEnd, asm.I32Add(q, unit), qEnd)
+			e.While(asm.I32LtU(q, uEnd), func() {
+				e.min(sEnd, asm.I32Add(q, period), uEnd)
+				e.Set(acc, asm.I32x4Const(0))
+				e.While(asm.I32LeU(asm.I32Add(q, i32(16)), sEnd), func() {
+					add(asm.V128Load(q, 0))
+					e.Bump(16, q)
+				})
+				e.While(asm.I32LtU(q, sEnd), func() {
+					add(asm.V128Load32Zero(q, 0))
+					e.Bump(4, q)
+				})
+				e.reduce2(acc, t)
+				if e.path.Form == Dot32 {
+					e.Set(acc, asm.I32x4Mul(asm.I32x4ExtaddPairwiseI16x8S(acc), zeros))
+				} else {
+					e.Set(acc, asm.I16x8Mul(acc, zeros))
+				}
+				e.V128Store32Lane(out, 0, acc, 0)
+				e.Add(m4, out)
+			})
+		})
+	}
+}
+
+// reduce2 folds pairs of int16: lanes 0 and 1 become the sums of the even and
+// the odd lanes.
+func (e *emitter) reduce2(v, t asm.Expr) {
+	e.Set(t, asm.I8x16Shuffle(v, v, [16]byte{8, 9, 10, 11, 12, 13, 14, 15}))
+	e.Set(v, asm.I16x8Add(v, t))
+	e.Set(t, asm.I8x16Shuffle(v, v, [16]byte{4, 5, 6, 7}))
+	e.Set(v, asm.I16x8Add(v, t))
+}
+
+// reduce folds the four lanes of v with op: op(op(v0, v2), op(v1, v3)), left
+// in lane 0; t is clobbered.
+func (e *emitter) reduce(v, t asm.Expr, op func(a, b asm.Expr) asm.Expr) {
+	e.Set(t, asm.I8x16Shuffle(v, v, [16]byte{8, 9, 10, 11, 12, 13, 14, 15}))
+	e.Set(v, op(v, t))
+	e.Set(t, asm.I8x16Shuffle(v, v, [16]byte{4, 5, 6, 7}))
+	e.Set(v, op(v, t))
+}
+
+// min sets dst to the lesser of a and b, unsigned.
+func (e *emitter) min(dst, a, b asm.Expr) {
+	e.Set(dst, a)
+	e.If(asm.I32LtU(b, dst), func() { e.Set(dst, b) })
+}
