@@ -17,6 +17,9 @@ import (
 	"lqa/quant/kernel/asm"
 )
 
+// MaxThreads is how many threads scratch is laid out for.
+const MaxThreads = 8
+
 // Lanes is what channel strides are rounded up to.
 const Lanes = 8
 
@@ -43,6 +46,10 @@ const (
 	opGatherF32
 	opSoftmaxPool
 	opGELU
+	opQuickGELU
+	opLayerNorm
+	opAttentionPackF32
+	opAttentionF32
 )
 
 // Kernels is the one list: the module, the tests and the benchmarks range over
@@ -65,6 +72,10 @@ var Kernels = []Kernel{
 	{opGatherF32, "gather_f32_f32_1x4_simd", emitGatherF32},
 	{opSoftmaxPool, "softmaxpool_f32_f32_1x4_simd", emitSoftmaxPool},
 	{opGELU, "gelu_f32_f32_1x4_simd", emitGELU},
+	{opQuickGELU, "quickgelu_f32_f32_1x4_simd", emitQuickGELU},
+	{opLayerNorm, "layernorm_f32_f32_f32_1x8_simd", emitLayerNorm},
+	{opAttentionPackF32, "attentionpack_f32_f32_4x8_simd", emitAttentionPackF32},
+	{opAttentionF32, "attention_f32_f32_f32_4x8_simd", emitAttentionF32},
 }
 
 // Kernel is one entry: a command's code, its name and its emitter, which

@@ -183,6 +183,7 @@ var (
 // Vectors: floats. PMin(a, b) is b < a ? b : a and PMax(a, b) is a < b ? b : a,
 // one instruction on every machine.
 var (
+	F32x4Gt      = op2("f32x4.gt", simd|68, V128, V128, V128)
 	F32x4Nearest = op1("f32x4.nearest", simd|106, V128, V128)
 	F32x4Abs     = op1("f32x4.abs", simd|224, V128, V128)
 	F32x4Neg     = op1("f32x4.neg", simd|225, V128, V128)
