@@ -50,6 +50,8 @@ const (
 	opLayerNorm
 	opAttentionPackF32
 	opAttentionF32
+	opAttentionPackQN16
+	opAttentionQN16
 )
 
 // Kernels is the one list: the module, the tests and the benchmarks range over
@@ -75,7 +77,9 @@ var Kernels = []Kernel{
 	{opQuickGELU, "quickgelu_f32_f32_1x4_simd", emitQuickGELU},
 	{opLayerNorm, "layernorm_f32_f32_f32_1x8_simd", emitLayerNorm},
 	{opAttentionPackF32, "attentionpack_f32_f32_4x8_simd", emitAttentionPackF32},
-	{opAttentionF32, "attention_f32_f32_f32_4x8_simd", emitAttentionF32},
+	{opAttentionF32, "attention_f32_f32_f32_4x8_simd", emitAttention(true)},
+	{opAttentionPackQN16, "attentionpack_f32_qn16_8x8c2_simd", emitAttentionPackQN16},
+	{opAttentionQN16, "attention_qn16_qn16_f32_4x8c2_simd", emitAttention(false)},
 }
 
 // Kernel is one entry: a command's code, its name and its emitter, which

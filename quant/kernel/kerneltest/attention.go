@@ -92,11 +92,11 @@ var attentionFills = []struct {
 func attention(t *testing.T, newHost func() device.Host) {
 	for _, f := range attentionFills {
 		for _, s := range []struct{ t, h, d int }{{1, 1, 8}, {2, 3, 16}, {5, 2, 80}, {8, 1, 128}, {50, 2, 64}, {197, 1, 24}} {
-			for _, causal := range []bool{false, true} {
-				t.Run(fmt.Sprint(f.name, s, causal), func(t *testing.T) {
+			for _, mode := range []struct{ causal, float bool }{{false, false}, {true, false}, {false, true}, {true, true}} {
+				t.Run(fmt.Sprint(f.name, s, mode), func(t *testing.T) {
 					b := newBench(t, newHost())
 					w := s.h * s.d
-					a := kernel.Attention{T: s.t, H: s.h, D: s.d, LDX: 3*w + 4, LDY: w + 8, Causal: causal}
+					a := kernel.Attention{T: s.t, H: s.h, D: s.d, LDX: 3*w + 4, LDY: w + 8, Causal: mode.causal, Float: mode.float}
 					x := make([]float32, s.t*a.LDX)
 					f.fill(b, x, a)
 					a.X, a.Pack = b.f32(x), b.out(a.PackLen())

@@ -78,16 +78,18 @@ func Bench(b *testing.B, newHost func() device.Host) {
 		t, h   int
 		causal bool
 	}{{50, 12, false}, {197, 3, false}, {77, 8, true}} { // ViT-B/32, ViT-Tiny/16, CLIP's text tower
-		a := kernel.Attention{T: s.t, H: s.h, D: 64, LDX: 3 * 64 * s.h, LDY: 64 * s.h, Causal: s.causal}
-		lay := func(l *device.Layout) kernel.Attention {
-			b := a
-			b.X, b.Pack, b.Scratch, b.Y = alloc(l, 4*b.T*b.LDX), alloc(l, b.PackLen()), alloc(l, b.ScratchLen()), alloc(l, 4*b.T*b.LDY)
-			return b
+		for _, form := range []string{"f32", "qn16"} {
+			a := kernel.Attention{T: s.t, H: s.h, D: 64, LDX: 3 * 64 * s.h, LDY: 64 * s.h, Causal: s.causal, Float: form == "f32"}
+			lay := func(l *device.Layout) kernel.Attention {
+				b := a
+				b.X, b.Pack, b.Scratch, b.Y = alloc(l, 4*b.T*b.LDX), alloc(l, b.PackLen()), alloc(l, b.ScratchLen()), alloc(l, 4*b.T*b.LDY)
+				return b
+			}
+			name := fmt.Sprintf("_%s/%dx%dx%d", form, s.t, s.h, a.D)
+			run("attentionpack"+name, float64(a.T*a.H*a.D*2), "Gvalue/s", func(l *device.Layout) kernel.Command {
+				return kernel.AttentionPack(lay(l))
+			})
+			run("attention"+name, float64(a.T*a.T*a.H*a.D*2), "GMAC/s", func(l *device.Layout) kernel.Command { return lay(l) })
 		}
-		name := fmt.Sprintf("/%dx%dx%d", s.t, s.h, a.D)
-		run("attentionpack"+name, float64(a.T*a.H*a.D*2), "Gvalue/s", func(l *device.Layout) kernel.Command {
-			return kernel.AttentionPack(lay(l))
-		})
-		run("attention"+name, float64(a.T*a.T*a.H*a.D*2), "GMAC/s", func(l *device.Layout) kernel.Command { return lay(l) })
 	}
 }
