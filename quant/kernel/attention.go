@@ -69,7 +69,8 @@ func (a AttentionPack) Append(l List) List {
 	if a.Float {
 		op = opAttentionPackF32
 	}
-	return l.add(op, a.X, a.Pack, a.Scratch, uint32(a.T), uint32(a.H), uint32(a.D), uint32(a.LDX*4), uint32(Attention(a).scratch()))
+	return l.add(op, a.X, a.Pack, a.Scratch, uint32(a.T), uint32(a.H), uint32(a.D), uint32(a.LDX*4), uint32(Attention(a).scratch()),
+		bits(normLimit(a.D)), bits(normLimit(a.T)))
 }
 
 // Append implements Command.
@@ -89,46 +90,44 @@ func (a Attention) scale() float32 { return 1 / float32(math.Sqrt(float64(a.D)))
 
 // Codes of int16 vectors. |Σ a·b| ≤ |a|·|b|, so two vectors of length normMax
 // have a sum within int32; the distance to √2³¹ = 46340.9 is left for rounding,
-// at most ½ in each of 1024 codes. A scale over scaleMax counts as scaleMax:
-// scores stay finite, and such are all or nothing anyway.
+// at most ½ in each of 1024 codes. A stored scale is at most scaleMax: scores
+// stay finite, and ones that large are all or nothing anyway.
 const (
 	normMax  = 46320
 	codeMax  = 32767
+	codesMin = 0x1p-60 // a vector with no value over this has codes 0: its square underflows
 	scaleMax = 1 << 45
 )
 
 // normScale gives the factor that takes x to its codes and the scale that
-// takes them back, from x's greatest magnitude m and square = Σ(x/m)²: codes
-// are as large as their length (normMax) and int16 (codeMax) allow. A vector
-// under quantMin has codes 0.
-func normScale(m, square float32) (factor, scale float32) {
-	f := min(normMax/float32(math.Sqrt(float64(square))), codeMax)
-	return f * inverse(m), min(m/f, scaleMax)
+// takes them back, from x's greatest magnitude m and square = Σx²: codes are as
+// large as their length (normMax) and int16 (codeMax) allow. The length is at
+// most m·√n, which serves where the square overflows; limit is that of normLimit.
+func normScale(m, square, limit float32) (factor, scale float32) {
+	scale = max(float32(math.Sqrt(float64(square)))*(1.0/normMax), m*(1.0/codeMax))
+	scale = min(scale, m*limit)
+	if m > codesMin {
+		factor = 1 / scale
+	}
+	return factor, min(scale, scaleMax)
 }
 
-func inverse(m float32) float32 {
-	if m > quantMin {
-		return 1 / m
-	}
-	return 0
-}
+// normLimit is normScale's limit for n values.
+func normLimit(n int) float32 { return max(float32(math.Sqrt(float64(n)))/normMax, 1.0/codeMax) }
 
 // refCodes quantizes the n values x[0], x[stride], … and returns their scale.
 // The squares are summed in so many lanes.
 func refCodes(q []int16, x []float32, n, stride, lanes int) float32 {
 	var m float32
-	for i := range n {
-		m = max(m, x[i*stride], -x[i*stride])
-	}
 	var s [8]float32
-	inv := inverse(m)
 	for i := range n {
-		v := x[i*stride] * inv
+		v := x[i*stride]
+		m = max(m, v, -v)
 		s[i%lanes] += float32(v * v)
 	}
-	factor, scale := normScale(m, fold8(s))
+	factor, scale := normScale(m, fold8(s), normLimit(n))
 	for i := range n {
-		q[i] = int16(nearest(x[i*stride] * factor))
+		q[i] = int16(nearest(float32(x[i*stride] * factor)))
 	}
 	return scale
 }
@@ -191,7 +190,7 @@ func (a Attention) refHead(y, x []float32) {
 		}
 		inv, factor := 1/fold8(s), float32(0)
 		if !a.Float {
-			factor, _ = normScale(1, fold8(squares)) // the greatest p is 1
+			factor, _ = normScale(1, fold8(squares), 1) // p's greatest value is 1
 			inv = 1 / float32(factor*fold8(s))
 			for j := range n {
 				pq[j] = int16(nearest(p[j] * factor))
@@ -302,30 +301,27 @@ func emitAttentionPackF32(e *emitter) {
 	})
 }
 
-// normScale emits the lanes of normScale: inv is 1/m or 0, square is
-// overwritten by the factor, m by the scale.
-func (e *emitter) normScale(m, square, inv asm.Expr) {
-	f := asm.F32x4PMin(asm.F32x4Div(asm.F32x4Const(normMax), asm.F32x4Sqrt(square)), asm.F32x4Const(codeMax))
-	e.Set(square, f)
-	e.Set(m, asm.F32x4PMin(asm.F32x4Div(m, square), asm.F32x4Const(scaleMax)))
-	e.Set(square, asm.F32x4Mul(square, inv))
+// normScale emits the lanes of normScale: the scale goes over m, the factor to
+// factor; square is clobbered.
+func (e *emitter) normScale(factor, m, square, limit asm.Expr) {
+	e.Set(square, asm.F32x4Mul(asm.F32x4Sqrt(square), asm.F32x4Const(1.0/normMax)))
+	e.Set(square, asm.F32x4PMax(square, asm.F32x4Mul(m, asm.F32x4Const(1.0/codeMax))))
+	e.Set(square, asm.F32x4PMin(square, asm.F32x4Mul(m, limit)))
+	e.Set(factor, asm.V128And(asm.F32x4Div(asm.F32x4Const(1), square), asm.F32x4Gt(m, asm.F32x4Const(codesMin))))
+	e.Set(m, asm.F32x4PMin(square, asm.F32x4Const(scaleMax)))
 }
 
-// inverse is the lanes of inverse.
-func inverses(m asm.Expr) asm.Expr {
-	return asm.V128And(asm.F32x4Div(asm.F32x4Const(1), m), asm.F32x4Gt(m, asm.F32x4Const(quantMin)))
-}
-
-// codes is eight int16: lo and hi times factor, rounded.
-func codes(lo, hi, factor asm.Expr) asm.Expr {
+// codes is eight int16: lo times its factor, hi times its own, rounded.
+func codes(lo, hi, factorLo, factorHi asm.Expr) asm.Expr {
 	magic := asm.F32x4Const(nearestMagic)
-	round := func(v asm.Expr) asm.Expr { return asm.I32x4Sub(mulAdd(v, factor, magic), magic) }
-	return asm.I16x8NarrowI32x4S(round(lo), round(hi))
+	round := func(v, factor asm.Expr) asm.Expr { return asm.I32x4Sub(mulAdd(v, factor, magic), magic) }
+	return asm.I16x8NarrowI32x4S(round(lo, factorLo), round(hi, factorHi))
 }
 
 func emitAttentionPackQN16(e *emitter) {
 	in := e.ints(8)
 	x0, pack, scratch0, t, h, d, ldx, share := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]
+	rowLimit, columnLimit := e.splat(8), e.splat(9)
 	t8 := e.let(asm.I32And(asm.I32Add(t, i32(7)), i32(-8)))
 	panels := e.let(asm.I32ShrU(t8, i32(3)))
 	last := e.let(asm.I32Sub(t, i32(1)))
@@ -337,8 +333,17 @@ func emitAttentionPackQN16(e *emitter) {
 	head, first, row, base, x, xEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 	p, q, s, k := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 	a, b := e.Locals(asm.V128, 4), e.Locals(asm.V128, 4)
-	m, m1, square, square1, inv, inv1, v := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	m, m1, square, square1, v := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	factor, factor1 := e.Local(asm.V128), e.Local(asm.V128)
 	from := e.Locals(asm.I32, 8)
+
+	measure := func() { // eight values' part in m and square
+		for o, to := range [][2]asm.Expr{{m, square}, {m1, square1}} {
+			e.Set(v, asm.V128Load(x, uint32(16*o)))
+			e.Set(to[0], asm.F32x4PMax(to[0], asm.F32x4Abs(v)))
+			e.Set(to[1], mulAdd(v, v, to[1]))
+		}
+	}
 
 	unit, end := e.share(asm.I32Mul(panels, h))
 	e.For(unit, end, 1, func() { // eight rows of a head's queries and keys
@@ -365,28 +370,18 @@ func emitAttentionPackQN16(e *emitter) {
 				}
 				e.Set(m, asm.F32x4Const(0))
 				e.Set(m1, m)
-				each(func() {
-					e.Set(m, asm.F32x4PMax(m, asm.F32x4Abs(asm.V128Load(x, 0))))
-					e.Set(m1, asm.F32x4PMax(m1, asm.F32x4Abs(asm.V128Load(x, 16))))
-				})
+				e.Set(square, m)
+				e.Set(square1, m)
+				each(measure)
 				e.Set(m, asm.F32x4PMax(m, m1))
 				e.reduce(m, v, asm.F32x4PMax)
 				e.Set(m, asm.F32x4Splat(asm.F32x4Lane(0, m)))
-				e.Set(inv, inverses(m))
-				e.Set(square, asm.F32x4Const(0))
-				e.Set(square1, square)
-				each(func() {
-					e.Set(v, asm.F32x4Mul(asm.V128Load(x, 0), inv))
-					e.Set(square, mulAdd(v, v, square))
-					e.Set(v, asm.F32x4Mul(asm.V128Load(x, 16), inv))
-					e.Set(square1, mulAdd(v, v, square1))
-				})
 				e.Set(square, asm.F32x4Add(square, square1))
 				e.reduce(square, v, asm.F32x4Add)
 				e.Set(square, asm.F32x4Splat(asm.F32x4Lane(0, square)))
-				e.normScale(m, square, inv)
+				e.normScale(factor, m, square, rowLimit)
 				each(func() {
-					e.V128Store(q, 0, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), square))
+					e.V128Store(q, 0, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor))
 					e.Bump(16, q)
 				})
 				e.F32Store(s, 0, asm.F32x4Lane(0, m))
@@ -435,29 +430,15 @@ func emitAttentionPackQN16(e *emitter) {
 		}
 		e.Set(m, asm.F32x4Const(0))
 		e.Set(m1, m)
-		each(func() {
-			e.Set(m, asm.F32x4PMax(m, asm.F32x4Abs(asm.V128Load(x, 0))))
-			e.Set(m1, asm.F32x4PMax(m1, asm.F32x4Abs(asm.V128Load(x, 16))))
-		})
-		e.Set(inv, inverses(m))
-		e.Set(inv1, inverses(m1))
-		e.Set(square, asm.F32x4Const(0))
-		e.Set(square1, square)
-		each(func() {
-			e.Set(v, asm.F32x4Mul(asm.V128Load(x, 0), inv))
-			e.Set(square, mulAdd(v, v, square))
-			e.Set(v, asm.F32x4Mul(asm.V128Load(x, 16), inv1))
-			e.Set(square1, mulAdd(v, v, square1))
-		})
-		e.normScale(m, square, inv)
-		e.normScale(m1, square1, inv1)
+		e.Set(square, m)
+		e.Set(square1, m)
+		each(measure)
+		e.normScale(factor, m, square, columnLimit)
+		e.normScale(factor1, m1, square1, columnLimit)
 		e.V128Store(s, 0, m)
 		e.V128Store(s, 16, m1)
 		row8 := func(dst asm.Expr) {
-			magic := asm.F32x4Const(nearestMagic)
-			e.Set(dst, asm.I16x8NarrowI32x4S(
-				asm.I32x4Sub(mulAdd(asm.V128Load(x, 0), square, magic), magic),
-				asm.I32x4Sub(mulAdd(asm.V128Load(x, 16), square1, magic), magic)))
+			e.Set(dst, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor1))
 			e.Add(ldx, x)
 		}
 		pair := func() {
@@ -646,12 +627,12 @@ func emitAttention(float bool) func(e *emitter) {
 					e.reduce(acc[2], av, asm.F32x4Add)
 					e.Set(acc[2], asm.F32x4Splat(asm.F32x4Lane(0, acc[2])))
 					e.Set(b0, asm.F32x4Const(1))
-					e.normScale(b0, acc[2], asm.F32x4Const(1))
-					e.Set(acc[0], asm.F32x4Mul(acc[2], acc[0]))
+					e.normScale(av, b0, acc[2], asm.F32x4Const(1))
+					e.Set(acc[0], asm.F32x4Mul(av, acc[0]))
 					e.Set(a[0], s)
 					e.Set(a[1], s)
 					e.While(asm.I32LtU(a[0], sEnd), func() { // codes over the front half
-						e.V128Store(a[1], 0, codes(asm.V128Load(a[0], 0), asm.V128Load(a[0], 16), acc[2]))
+						e.V128Store(a[1], 0, codes(asm.V128Load(a[0], 0), asm.V128Load(a[0], 16), av, av))
 						e.Bump(32, a[0])
 						e.Bump(16, a[1])
 					})
