@@ -487,7 +487,8 @@ func emitAttention(float bool) func(e *emitter) {
 		head, limit, cols, k, v, b, s, sEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		sq, sk, sv := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		row, a, q, y := e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows)
-		aEnd := e.Local(asm.I32)
+		aEnd, sum, seen, p, pCodes := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+		top, mask := e.Local(asm.V128), e.Local(asm.V128)
 		acc, b0, b1, av := e.Locals(asm.V128, 2*tileRows), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
 		exp := e.expWithin()
 
@@ -581,65 +582,69 @@ func emitAttention(float bool) func(e *emitter) {
 				e.Bump(32, s, sk)
 			})
 
-			// Softmax, not yet divided by its sum.
+			// Softmax, not yet divided by its sum: row after row.
 			e.Set(s, scores)
-			for r := range row {
+			e.Set(sum, asm.I32Add(scratch, i32(sumScale)))
+			e.Set(seen, limit)
+			e.If(causal, func() { e.Set(seen, asm.I32Add(row[0], i32(1))) })
+			e.While(asm.I32LtU(sum, scores), func() {
 				e.Set(sEnd, asm.I32Add(s, asm.I32Shl(cols, i32(2))))
-				e.Set(a[0], asm.I32Add(s, asm.I32Shl(limit, i32(2))))
-				e.If(causal, func() { e.Set(a[0], asm.I32Add(s, asm.I32Shl(asm.I32Add(row[r], i32(1)), i32(2)))) })
-				e.While(asm.I32LtU(a[0], sEnd), func() { // keys that this row does not see
-					e.F32Store(a[0], 0, asm.F32Const(-math.MaxFloat32))
-					e.Bump(4, a[0])
+				e.Set(p, asm.I32Add(s, asm.I32Shl(seen, i32(2))))
+				e.While(asm.I32LtU(p, sEnd), func() { // keys that this row does not see
+					e.F32Store(p, 0, asm.F32Const(-math.MaxFloat32))
+					e.Bump(4, p)
 				})
-				e.Set(acc[0], asm.F32x4Const(-math.MaxFloat32))
-				e.Set(acc[1], acc[0])
-				e.Set(a[0], s)
-				e.While(asm.I32LtU(a[0], sEnd), func() {
-					e.Set(acc[0], asm.F32x4PMax(acc[0], asm.V128Load(a[0], 0)))
-					e.Set(acc[1], asm.F32x4PMax(acc[1], asm.V128Load(a[0], 16)))
-					e.Bump(32, a[0])
-				})
-				e.Set(acc[0], asm.F32x4PMax(acc[0], acc[1]))
-				e.reduce(acc[0], av, asm.F32x4PMax)
-				e.Set(av, asm.F32x4Splat(asm.F32x4Lane(0, acc[0])))
+				e.If(asm.I32LtS(seen, limit), func() { e.Bump(1, seen) })
 				for i := range 4 {
 					e.Set(acc[i], asm.F32x4Const(0))
 				}
-				e.Set(a[0], s)
-				e.While(asm.I32LtU(a[0], sEnd), func() {
+				e.Set(top, asm.F32x4Const(-math.MaxFloat32))
+				e.Set(b0, top)
+				e.Set(p, s)
+				e.While(asm.I32LtU(p, sEnd), func() {
+					e.Set(top, asm.F32x4PMax(top, asm.V128Load(p, 0)))
+					e.Set(b0, asm.F32x4PMax(b0, asm.V128Load(p, 16)))
+					e.Bump(32, p)
+				})
+				e.Set(top, asm.F32x4PMax(top, b0))
+				e.reduce(top, b0, asm.F32x4PMax)
+				e.Set(top, asm.F32x4Splat(asm.F32x4Lane(0, top)))
+				e.Set(p, s)
+				e.While(asm.I32LtU(p, sEnd), func() {
 					for i := range 2 {
-						e.Set(b0, asm.F32x4Sub(asm.V128Load(a[0], uint32(16*i)), av))
-						e.Set(acc[4], asm.F32x4Gt(b0, asm.F32x4Const(numeric.ExpMin)))
+						e.Set(b0, asm.F32x4Sub(asm.V128Load(p, uint32(16*i)), top))
+						e.Set(mask, asm.F32x4Gt(b0, asm.F32x4Const(numeric.ExpMin)))
 						exp(b1, b0)
-						e.Set(b1, asm.V128And(b1, acc[4]))
-						e.V128Store(a[0], uint32(16*i), b1)
+						e.Set(b1, asm.V128And(b1, mask))
+						e.V128Store(p, uint32(16*i), b1)
 						e.Set(acc[i], asm.F32x4Add(acc[i], b1))
 						if !float {
 							e.Set(acc[2+i], mulAdd(b1, b1, acc[2+i]))
 						}
 					}
-					e.Bump(32, a[0])
+					e.Bump(32, p)
 				})
 				e.Set(acc[0], asm.F32x4Add(acc[0], acc[1]))
-				e.reduce(acc[0], av, asm.F32x4Add)
+				e.reduce(acc[0], b0, asm.F32x4Add)
 				if !float {
 					e.Set(acc[2], asm.F32x4Add(acc[2], acc[3]))
-					e.reduce(acc[2], av, asm.F32x4Add)
+					e.reduce(acc[2], b0, asm.F32x4Add)
 					e.Set(acc[2], asm.F32x4Splat(asm.F32x4Lane(0, acc[2])))
 					e.Set(b0, asm.F32x4Const(1))
 					e.normScale(av, b0, acc[2], asm.F32x4Const(1))
 					e.Set(acc[0], asm.F32x4Mul(av, acc[0]))
-					e.Set(a[0], s)
-					e.Set(a[1], s)
-					e.While(asm.I32LtU(a[0], sEnd), func() { // codes over the front half
-						e.V128Store(a[1], 0, codes(asm.V128Load(a[0], 0), asm.V128Load(a[0], 16), av, av))
-						e.Bump(32, a[0])
-						e.Bump(16, a[1])
+					e.Set(p, s)
+					e.Set(pCodes, s)
+					e.While(asm.I32LtU(p, sEnd), func() { // codes over the front half
+						e.V128Store(pCodes, 0, codes(asm.V128Load(p, 0), asm.V128Load(p, 16), av, av))
+						e.Bump(32, p)
+						e.Bump(16, pCodes)
 					})
 				}
-				e.F32Store(scratch, uint32(sumScale+4*r), asm.F32Div(asm.F32Const(1), asm.F32x4Lane(0, acc[0])))
+				e.F32Store(sum, 0, asm.F32Div(asm.F32Const(1), asm.F32x4Lane(0, acc[0])))
+				e.Bump(4, sum)
 				e.Add(sBytes, s)
-			}
+			})
 
 			// Values, a panel of eight columns at a time.
 			e.Set(sEnd, asm.I32Add(y[0], dBytes))
