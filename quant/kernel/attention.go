@@ -10,8 +10,8 @@ import (
 
 // Attention is multi-head attention over rows of q|k|v. For head h and row i:
 //
-//	s[j] = (Σ_d q[i,d]·k[j,d])·(1/√D)
-//	p[j] = exp(s[j] - max s), 0 under e⁻⁸⁷
+//	s[j] = (Σ_d q[i,d]·k[j,d])·(log2 e/√D)
+//	p[j] = 2^(s[j] - max s), 0 from 2⁻¹²⁵ down
 //	y[i,d] = (Σ_j p[j]·v[j,d]) / Σ p
 //
 // j runs over all T rows or, if Causal, over 0..i. It takes two commands, with
@@ -86,7 +86,7 @@ func (a Attention) Append(l List) List {
 		uint32(a.scratch()), causal, bits(a.scale()))
 }
 
-func (a Attention) scale() float32 { return 1 / float32(math.Sqrt(float64(a.D))) }
+func (a Attention) scale() float32 { return float32(numeric.Log2e / math.Sqrt(float64(a.D))) }
 
 // Codes of int16 vectors. |Σ a·b| ≤ |a|·|b|, so two vectors of length normMax
 // have a sum within int32; the distance to √2³¹ = 46340.9 is left for rounding,
@@ -184,7 +184,7 @@ func (a Attention) refHead(y, x []float32) {
 		}
 		var s, squares [8]float32
 		for j := range n {
-			p[j] = expOrZero(p[j] - top)
+			p[j] = exp2OrZero(p[j] - top)
 			s[j%8] += p[j]
 			squares[j%8] += float32(p[j] * p[j])
 		}
@@ -210,10 +210,10 @@ func (a Attention) refHead(y, x []float32) {
 	}
 }
 
-// expOrZero is eˣ for x ≤ 0, and 0 where numeric.Exp saturates.
-func expOrZero(x float32) float32 {
-	if x > numeric.ExpMin {
-		return numeric.Exp(x)
+// exp2OrZero is 2ˣ for x ≤ 0, and 0 where numeric.Exp2 saturates.
+func exp2OrZero(x float32) float32 {
+	if x > numeric.Exp2Min {
+		return numeric.Exp2(x)
 	}
 	return 0
 }
@@ -490,7 +490,7 @@ func emitAttention(float bool) func(e *emitter) {
 		aEnd, sum, seen, p, pCodes := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		top, mask := e.Local(asm.V128), e.Local(asm.V128)
 		acc, b0, b1, av := e.Locals(asm.V128, 2*tileRows), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-		exp := e.expWithin()
+		exp2 := e.exp2()
 
 		mac := func(acc, a, b asm.Expr) asm.Expr {
 			if float {
@@ -613,8 +613,8 @@ func emitAttention(float bool) func(e *emitter) {
 				e.While(asm.I32LtU(p, sEnd), func() {
 					for i := range 2 {
 						e.Set(b0, asm.F32x4Sub(asm.V128Load(p, uint32(16*i)), top))
-						e.Set(mask, asm.F32x4Gt(b0, asm.F32x4Const(numeric.ExpMin)))
-						exp(b1, b0)
+						e.Set(mask, asm.F32x4Gt(b0, asm.F32x4Const(numeric.Exp2Min)))
+						exp2(b1, b0)
 						e.Set(b1, asm.V128And(b1, mask))
 						e.V128Store(p, uint32(16*i), b1)
 						e.Set(acc[i], asm.F32x4Add(acc[i], b1))

@@ -19,6 +19,8 @@ func TestAgainstFloat64(t *testing.T) {
 		bound  float64
 	}{
 		{"Exp", Exp, math.Exp, -87, 88, relative, 2e-7},
+		{"Exp2", Exp2, math.Exp2, -125, 127, relative, 2e-7},
+		{"Exp2", Exp2, math.Exp2, -1, 1, relative, 2e-7},
 		{"Log", Log, math.Log, 1e-30, 1e-3, relative, 2e-7},
 		{"Log", Log, math.Log, 2, 1e30, relative, 2e-7},
 		{"Log", Log, math.Log, 0.5, 2, absolute, 2e-7},
@@ -42,6 +44,9 @@ func TestSaturation(t *testing.T) {
 	for _, x := range []float32{-1e38, -100, 100, 1e38, float32(math.Inf(1)), float32(math.Inf(-1))} {
 		if y := Exp(x); !(y > 0) || math.IsInf(float64(y), 0) {
 			t.Errorf("Exp(%v) = %v", x, y)
+		}
+		if y := Exp2(x); !(y > 0) || math.IsInf(float64(y), 0) {
+			t.Errorf("Exp2(%v) = %v", x, y)
 		}
 		if y := Tanh(x); math.Abs(float64(y)) != 1 {
 			t.Errorf("Tanh(%v) = %v", x, y)
@@ -71,13 +76,15 @@ func TestSameBits(t *testing.T) {
 		put(Tanh(x))
 		put(GELU(x))
 		put(Sigmoid(x))
+		put(Exp2(x))
+		put(QuickGELU(x))
 		a[i%97], b[(i*31)%97] = x, 1/(x+0.3)
 	}
 	put(Dot(a, b))
 	put(Normalize(a))
 	Softmax(b, a)
 	put(b[5])
-	const want = 0xd0dc98515252ab87
+	const want = 0x861df6b6557653e1
 	if got := h.Sum64(); got != want {
 		t.Errorf("hash %#x, want %#x", got, uint64(want))
 	}
