@@ -19,12 +19,15 @@ func TestAgainstFloat64(t *testing.T) {
 		bound  float64
 	}{
 		{"Exp", Exp, math.Exp, -87, 88, relative, 2e-7},
+		{"Exp2", Exp2, math.Exp2, -125, 127, relative, 2e-7},
+		{"Exp2", Exp2, math.Exp2, -1, 1, relative, 2e-7},
 		{"Log", Log, math.Log, 1e-30, 1e-3, relative, 2e-7},
 		{"Log", Log, math.Log, 2, 1e30, relative, 2e-7},
 		{"Log", Log, math.Log, 0.5, 2, absolute, 2e-7},
 		{"Erf", Erf, math.Erf, -6, 6, absolute, 5e-7},
 		{"Tanh", Tanh, math.Tanh, -20, 20, absolute, 3e-7},
 		{"Sigmoid", Sigmoid, func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }, -80, 80, relative, 4e-7},
+		{"QuickGELU", QuickGELU, func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }, -8, 8, absolute, 1e-6},
 		{"GELU", GELU, func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }, -8, 8, absolute, 2e-6},
 	} {
 		const n = 20000
@@ -41,6 +44,9 @@ func TestSaturation(t *testing.T) {
 	for _, x := range []float32{-1e38, -100, 100, 1e38, float32(math.Inf(1)), float32(math.Inf(-1))} {
 		if y := Exp(x); !(y > 0) || math.IsInf(float64(y), 0) {
 			t.Errorf("Exp(%v) = %v", x, y)
+		}
+		if y := Exp2(x); !(y > 0) || math.IsInf(float64(y), 0) {
+			t.Errorf("Exp2(%v) = %v", x, y)
 		}
 		if y := Tanh(x); math.Abs(float64(y)) != 1 {
 			t.Errorf("Tanh(%v) = %v", x, y)
@@ -70,13 +76,15 @@ func TestSameBits(t *testing.T) {
 		put(Tanh(x))
 		put(GELU(x))
 		put(Sigmoid(x))
+		put(Exp2(x))
+		put(QuickGELU(x))
 		a[i%97], b[(i*31)%97] = x, 1/(x+0.3)
 	}
 	put(Dot(a, b))
 	put(Normalize(a))
 	Softmax(b, a)
 	put(b[5])
-	const want = 0xd0dc98515252ab87
+	const want = 0x861df6b6557653e1
 	if got := h.Sum64(); got != want {
 		t.Errorf("hash %#x, want %#x", got, uint64(want))
 	}

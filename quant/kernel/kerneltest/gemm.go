@@ -11,8 +11,12 @@ import (
 	"lqa/quant/qtype"
 )
 
-// paths are all that the host can run, the ones for other hosts too.
+// paths are all that the host can run, the ones for other hosts too. How work
+// is cut into threads is the same for all of them.
 func paths(h device.Host) []kernel.Path {
+	if _, ok := h.(split); ok {
+		return h.Paths()[:1]
+	}
 	all := append(kernel.Paths(false), kernel.Wazero, kernel.Path{Rows: 1, Panels: 1})
 	for _, p := range h.Paths() {
 		if !slices.Contains(all, p) {

@@ -165,15 +165,18 @@ func (b *bench) rows(m, n, stride int, spread float32) []float32 {
 	return x
 }
 
+var cases = map[string]func(*testing.T, func() device.Host){
+	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise,
+	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "gelu": gelu, "quickgelu": quickGELU,
+	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch,
+}
+
 // Run runs the whole suite; newHost gives a fresh host for each case.
 func Run(t *testing.T, newHost func() device.Host) {
-	for name, f := range map[string]func(*testing.T, func() device.Host){
-		"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "depthwise": depthwise,
-		"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "gelu": gelu,
-		"resize": resize, "patch": patch, "gemm_low": gemmLow, "threads": threads,
-	} {
+	for name, f := range cases {
 		t.Run(name, func(t *testing.T) { f(t, newHost) })
 	}
+	t.Run("threads", func(t *testing.T) { threads(t, newHost) })
 }
 
 type shape struct{ m, k, n int }
@@ -472,10 +475,7 @@ const maxThreads = 7
 func threads(t *testing.T, newHost func() device.Host) {
 	for _, n := range []int{2, 3, maxThreads} {
 		host := func() device.Host { return split{newHost(), n} }
-		for name, f := range map[string]func(*testing.T, func() device.Host){
-			"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "vector": vector, "gather": gather,
-			"softmaxpool": softmaxPool, "gelu": gelu, "resize": resize, "patch": patch,
-		} {
+		for name, f := range cases {
 			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) { f(t, host) })
 		}
 	}
