@@ -17,6 +17,9 @@ import (
 	"lqa/quant/kernel/asm"
 )
 
+// MaxThreads is how many threads scratch is laid out for.
+const MaxThreads = 8
+
 // Lanes is what channel strides are rounded up to.
 const Lanes = 8
 
@@ -43,6 +46,12 @@ const (
 	opGatherF32
 	opSoftmaxPool
 	opGELU
+	opQuickGELU
+	opLayerNorm
+	opAttentionPackF32
+	opAttentionF32
+	opAttentionPackQN16
+	opAttentionQN16
 )
 
 // Kernels is the one list: the module, the tests and the benchmarks range over
@@ -65,6 +74,12 @@ var Kernels = []Kernel{
 	{opGatherF32, "gather_f32_f32_1x4_simd", emitGatherF32},
 	{opSoftmaxPool, "softmaxpool_f32_f32_1x4_simd", emitSoftmaxPool},
 	{opGELU, "gelu_f32_f32_1x4_simd", emitGELU},
+	{opQuickGELU, "quickgelu_f32_f32_1x4_simd", emitQuickGELU},
+	{opLayerNorm, "layernorm_f32_f32_f32_1x8_simd", emitLayerNorm},
+	{opAttentionPackF32, "attentionpack_f32_f32_4x8_simd", emitAttentionPackF32},
+	{opAttentionF32, "attention_f32_f32_f32_4x8_simd", emitAttention(true)},
+	{opAttentionPackQN16, "attentionpack_f32_qn16_8x8c2_simd", emitAttentionPackQN16},
+	{opAttentionQN16, "attention_qn16_qn16_f32_4x8c2_simd", emitAttention(false)},
 }
 
 // Kernel is one entry: a command's code, its name and its emitter, which

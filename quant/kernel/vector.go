@@ -186,20 +186,66 @@ func emitGELU(e *emitter) {
 	})
 }
 
+// QuickGELU is numeric.QuickGELU of each of N float32 in place, N a multiple
+// of 4.
+type QuickGELU struct {
+	X uint32
+	N int
+}
+
+// Append implements Command.
+func (c QuickGELU) Append(l List) List { return l.add(opQuickGELU, c.X, uint32(c.N/4)) }
+
+// RefQuickGELU defines QuickGELU.
+func RefQuickGELU(x []float32) {
+	for i, v := range x {
+		x[i] = numeric.QuickGELU(v)
+	}
+}
+
+func emitQuickGELU(e *emitter) {
+	in := e.ints(2)
+	i, end := e.share(in[1])
+	p := e.let(asm.I32Add(in[0], asm.I32Shl(i, i32(4))))
+	v, ex := e.Local(asm.V128), e.Local(asm.V128)
+	exp := e.exp()
+	e.For(i, end, 1, func() {
+		e.Set(v, asm.V128Load(p, 0))
+		exp(ex, asm.F32x4Mul(asm.F32x4Const(-1.702), v))
+		e.V128Store(p, 0, asm.F32x4Div(v, asm.F32x4Add(asm.F32x4Const(1), ex)))
+		e.Bump(16, p)
+	})
+}
+
 // exp returns an emitter of dst = numeric.Exp(x), lane by lane.
 func (e *emitter) exp() func(dst, x asm.Expr) {
-	v, n, p := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	v, exp := e.Local(asm.V128), e.expWithin()
 	return func(dst, x asm.Expr) {
 		e.Set(v, clamp(x, asm.F32x4Const(numeric.ExpMin), asm.F32x4Const(numeric.ExpMax)))
-		e.Set(n, asm.F32x4Nearest(asm.F32x4Mul(v, asm.F32x4Const(numeric.Log2e))))
-		e.Set(v, asm.F32x4Sub(v, asm.F32x4Mul(n, asm.F32x4Const(numeric.ExpHi))))
-		e.Set(v, asm.F32x4Sub(v, asm.F32x4Mul(n, asm.F32x4Const(numeric.ExpLo))))
+		exp(dst, v)
+	}
+}
+
+// nearestMagic added to a float below 2²² leaves its nearest integer, ties to
+// even, in the low bits: rounding and conversion in one addition.
+const nearestMagic = 3 << 22
+
+// expWithin is exp without its clamp: x is a local, overwritten; outside of
+// ExpMin..ExpMax the result is arbitrary.
+func (e *emitter) expWithin() func(dst, x asm.Expr) {
+	n, p := e.Local(asm.V128), e.Local(asm.V128)
+	return func(dst, x asm.Expr) {
+		magic := asm.F32x4Const(nearestMagic)
+		e.Set(p, mulAdd(x, asm.F32x4Const(numeric.Log2e), magic))
+		e.Set(n, asm.F32x4Sub(p, magic))
+		e.Set(x, asm.F32x4Sub(x, asm.F32x4Mul(n, asm.F32x4Const(numeric.ExpHi))))
+		e.Set(x, asm.F32x4Sub(x, asm.F32x4Mul(n, asm.F32x4Const(numeric.ExpLo))))
+		e.Set(n, asm.I32x4Add(asm.I32x4Shl(p, i32(23)), asm.F32x4Const(1))) // 2ⁿ
 		e.Set(p, asm.F32x4Const(numeric.ExpPoly[0]))
 		for _, c := range numeric.ExpPoly[1:] {
-			e.Set(p, mulAdd(p, v, asm.F32x4Const(c)))
+			e.Set(p, mulAdd(p, x, asm.F32x4Const(c)))
 		}
-		e.Set(p, asm.F32x4Add(mulAdd(asm.F32x4Mul(p, v), v, v), asm.F32x4Const(1)))
-		e.Set(n, asm.I32x4Shl(asm.I32x4Add(asm.I32x4TruncSatF32x4S(n), asm.I32x4Const(127)), i32(23)))
+		e.Set(p, asm.F32x4Add(mulAdd(asm.F32x4Mul(p, x), x, x), asm.F32x4Const(1)))
 		e.Set(dst, asm.F32x4Mul(p, n))
 	}
 }

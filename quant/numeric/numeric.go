@@ -99,6 +99,9 @@ func GELU(x float32) float32 {
 	return float32(h*Erf(float32(x*0.70710678118654752))) + h
 }
 
+// QuickGELU returns x·sigmoid(1.702x), CLIP's activation, as x/(1 + e^(-1.702x)).
+func QuickGELU(x float32) float32 { return x / (1 + Exp(float32(-1.702*x))) }
+
 // Tanh returns the hyperbolic tangent with an absolute error below 3e-7.
 func Tanh(x float32) float32 {
 	e := Exp(min(float32(2*x), ExpMax/2))

@@ -25,6 +25,7 @@ func TestAgainstFloat64(t *testing.T) {
 		{"Erf", Erf, math.Erf, -6, 6, absolute, 5e-7},
 		{"Tanh", Tanh, math.Tanh, -20, 20, absolute, 3e-7},
 		{"Sigmoid", Sigmoid, func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }, -80, 80, relative, 4e-7},
+		{"QuickGELU", QuickGELU, func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }, -8, 8, absolute, 1e-6},
 		{"GELU", GELU, func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }, -8, 8, absolute, 2e-6},
 	} {
 		const n = 20000

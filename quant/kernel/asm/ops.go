@@ -175,6 +175,7 @@ var (
 	I32x4Shl  = op2("i32x4.shl", simd|171, V128, V128, I32)
 	I32x4ShrS = op2("i32x4.shr_s", simd|172, V128, V128, I32)
 	I32x4Add  = op2("i32x4.add", simd|174, V128, V128, V128)
+	I32x4Sub  = op2("i32x4.sub", simd|177, V128, V128, V128)
 	I32x4Mul  = op2("i32x4.mul", simd|181, V128, V128, V128)
 
 	I32x4DotI16x8S = op2("i32x4.dot_i16x8_s", simd|186, V128, V128, V128)
@@ -183,9 +184,11 @@ var (
 // Vectors: floats. PMin(a, b) is b < a ? b : a and PMax(a, b) is a < b ? b : a,
 // one instruction on every machine.
 var (
+	F32x4Gt      = op2("f32x4.gt", simd|68, V128, V128, V128)
 	F32x4Nearest = op1("f32x4.nearest", simd|106, V128, V128)
 	F32x4Abs     = op1("f32x4.abs", simd|224, V128, V128)
 	F32x4Neg     = op1("f32x4.neg", simd|225, V128, V128)
+	F32x4Sqrt    = op1("f32x4.sqrt", simd|227, V128, V128)
 	F32x4Add     = op2("f32x4.add", simd|228, V128, V128, V128)
 	F32x4Sub     = op2("f32x4.sub", simd|229, V128, V128, V128)
 	F32x4Mul     = op2("f32x4.mul", simd|230, V128, V128, V128)

@@ -64,4 +64,32 @@ func Bench(b *testing.B, newHost func() device.Host) {
 			})
 		}
 	}
+	const rows, width = 50, 768 // ViT-B/32
+	run("layernorm", rows*width, "Gvalue/s", func(l *device.Layout) kernel.Command {
+		return kernel.LayerNorm{X: alloc(l, 4*rows*width), W: alloc(l, 8*width), Y: alloc(l, 4*rows*width), M: rows, N: width, LDX: width, LDY: width, Eps: 1e-5}
+	})
+	run("gelu", rows*4*width, "Gvalue/s", func(l *device.Layout) kernel.Command {
+		return kernel.GELU{X: alloc(l, 4*rows*4*width), N: rows * 4 * width}
+	})
+	run("quickgelu", rows*4*width, "Gvalue/s", func(l *device.Layout) kernel.Command {
+		return kernel.QuickGELU{X: alloc(l, 4*rows*4*width), N: rows * 4 * width}
+	})
+	for _, s := range []struct {
+		t, h   int
+		causal bool
+	}{{50, 12, false}, {197, 3, false}, {77, 8, true}} { // ViT-B/32, ViT-Tiny/16, CLIP's text tower
+		for _, form := range []string{"f32", "qn16"} {
+			a := kernel.Attention{T: s.t, H: s.h, D: 64, LDX: 3 * 64 * s.h, LDY: 64 * s.h, Causal: s.causal, Float: form == "f32"}
+			lay := func(l *device.Layout) kernel.Attention {
+				b := a
+				b.X, b.Pack, b.Scratch, b.Y = alloc(l, 4*b.T*b.LDX), alloc(l, b.PackLen()), alloc(l, b.ScratchLen()), alloc(l, 4*b.T*b.LDY)
+				return b
+			}
+			name := fmt.Sprintf("_%s/%dx%dx%d", form, s.t, s.h, a.D)
+			run("attentionpack"+name, float64(a.T*a.H*a.D*2), "Gvalue/s", func(l *device.Layout) kernel.Command {
+				return kernel.AttentionPack(lay(l))
+			})
+			run("attention"+name, float64(a.T*a.T*a.H*a.D*2), "GMAC/s", func(l *device.Layout) kernel.Command { return lay(l) })
+		}
+	}
 }

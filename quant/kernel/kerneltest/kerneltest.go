@@ -76,12 +76,17 @@ func u32bytes(x []uint32) []byte {
 	return out
 }
 
-// run starts the device, fills memory, runs the list and checks that inputs
-// and guards are untouched.
-func (b *bench) run(c kernel.Command) {
+// run starts the device, fills memory, runs the commands, each to its end, and
+// checks that inputs and guards are untouched.
+func (b *bench) run(commands ...kernel.Command) {
 	b.t.Helper()
-	list := c.Append(nil).End()
-	lo := b.layout.Alloc(device.Commands, 4*len(list))
+	var lists []kernel.List
+	var at []uint32
+	for _, c := range commands {
+		list := c.Append(nil).End()
+		lists = append(lists, list)
+		at = append(at, b.layout.Alloc(device.Commands, 4*len(list)))
+	}
 	dev, err := device.Start(b.host, &b.layout)
 	if err != nil {
 		b.t.Fatal(err)
@@ -103,8 +108,12 @@ func (b *bench) run(c kernel.Command) {
 		check(dev.Write(end-16, mark)) // also the padding of the last 16 bytes
 		check(dev.Write(u.offset, u.data))
 	}
-	check(dev.WriteU32(lo, list))
-	check(dev.Run(lo))
+	for i, list := range lists {
+		check(dev.WriteU32(at[i], list))
+	}
+	for _, lo := range at {
+		check(dev.Run(lo))
+	}
 	for i, u := range b.bufs {
 		got := make([]byte, guard+qtype.RoundUp(len(u.data), 16)+guard-16)
 		check(dev.Read(u.offset-guard, got))
@@ -157,6 +166,7 @@ func Run(t *testing.T, newHost func() device.Host) {
 	for name, f := range map[string]func(*testing.T, func() device.Host){
 		"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "depthwise": depthwise,
 		"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "gelu": gelu,
+		"quickgelu": quickGELU, "layernorm": layerNorm, "attention": attention,
 		"resize": resize, "patch": patch, "threads": threads,
 	} {
 		t.Run(name, func(t *testing.T) { f(t, newHost) })
@@ -507,7 +517,8 @@ func threads(t *testing.T, newHost func() device.Host) {
 		host := func() device.Host { return split{newHost(), n} }
 		for name, f := range map[string]func(*testing.T, func() device.Host){
 			"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "depthwise": depthwise, "vector": vector, "gather": gather,
-			"softmaxpool": softmaxPool, "gelu": gelu, "resize": resize, "patch": patch,
+			"softmaxpool": softmaxPool, "gelu": gelu,
+			"quickgelu": quickGELU, "layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch,
 		} {
 			t.Run(fmt.Sprint(name, " ", n), func(t *testing.T) { f(t, host) })
 		}
