@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"unicode"
 	"unicode/utf8"
 )
@@ -16,10 +15,8 @@ import (
 // and split at spaces, punctuation and CJK characters; each word becomes the
 // longest pieces of the vocabulary, those after the first marked "##".
 //
-// It differs from BERT in three things: names of special tokens have no
-// meaning in text ("[UNK]" is three words); CJK compatibility ideographs and
-// the 50 or so Indic and musical signs that decompose into two characters stay
-// whole; and Unicode's tables are Go's.
+// It differs from BERT in two things: names of special tokens have no meaning
+// in text ("[UNK]" is three words), and Unicode's tables are Go's.
 type WordPiece struct {
 	ids     map[string]int32
 	unknown int32
@@ -110,6 +107,13 @@ func words(text string, f func(word []byte, runes int) bool) {
 			word, runes = utf8.AppendRune(word, unicode.ToLower(r)), runes+1
 		}
 	}
+	var parts []rune
+	addParts := func(r rune) {
+		parts = decompose(parts[:0], r)
+		for _, p := range parts {
+			add(p)
+		}
+	}
 	for _, r := range text {
 		switch {
 		case !more:
@@ -121,21 +125,10 @@ func words(text string, f func(word []byte, runes int) bool) {
 			flush()
 		case isCJK(r):
 			flush()
-			add(r)
+			addParts(r)
 			flush()
-		case hangulBase <= r && r <= hangulLast:
-			// Unicode, section 3.12: lead consonant, vowel, and a tail if any.
-			i := r - hangulBase
-			add(0x1100 + i/588)
-			add(0x1161 + i%588/28)
-			if i%28 > 0 {
-				add(0x11a7 + i%28)
-			}
 		default:
-			if base, ok := unaccented()[r]; ok {
-				r = base
-			}
-			add(r)
+			addParts(r)
 		}
 	}
 	flush()
@@ -177,28 +170,6 @@ func (w *WordPiece) appendWord(dst []int32, word []byte, runes int) []int32 {
 	}
 	return dst
 }
-
-const (
-	hangulBase = 0xac00
-	hangulLast = 0xd7a3
-)
-
-// unaccented maps a character to what its accents leave of it.
-var unaccented = sync.OnceValue(func() map[rune]rune {
-	m := make(map[rune]rune, 1<<10)
-	base := rune(0)
-	for _, r := range accented {
-		switch {
-		case r == ' ':
-			base = 0
-		case base == 0:
-			base = r
-		default:
-			m[r] = base
-		}
-	}
-	return m
-})
 
 func isControl(r rune) bool {
 	return r != '\t' && r != '\n' && r != '\r' && unicode.In(r, unicode.Cc, unicode.Cf, unicode.Co, unicode.Cs)
