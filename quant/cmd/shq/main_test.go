@@ -167,7 +167,7 @@ func TestRun_Mistakes(t *testing.T) {
 	}
 
 	write(t, filepath.Join(dir, "vocab.txt"), []byte("[UNK]\n"))
-	if _, talk := command(t, exitInput, "convert", dir, "-o", out); !strings.Contains(talk, "vocabulary has 1 pieces") {
+	if _, talk := command(t, exitInput, "convert", dir, "-o", out); !strings.Contains(talk, "1 pieces, the configuration says 4") {
 		t.Errorf("convert says %q", talk)
 	}
 	write(t, filepath.Join(dir, "model.safetensors"), read(t, filepath.Join(dir, "model.safetensors"))[:99])
