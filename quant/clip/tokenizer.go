@@ -19,7 +19,14 @@ func (tx *Text) VocabTensor() string {
 // NewTokenizer reads the text side's vocabulary.
 func NewTokenizer(tx *Text, vocab []byte) (Tokenizer, error) {
 	if tx.Kind == textTransformer {
-		return nil, fmt.Errorf("%w: no tokenizer for transformers yet", ErrVocab)
+		b, err := NewBPE(vocab, tx.Vocab)
+		if err != nil {
+			return nil, err
+		}
+		if tx.EOS != wrongEOS && tx.EOS != int(b.EOT()) {
+			return nil, fmt.Errorf("%w: texts end with token %d, the configuration pools at %d", ErrVocab, b.EOT(), tx.EOS)
+		}
+		return b, nil
 	}
 	w, err := NewWordPiece(vocab)
 	if err != nil {

@@ -2,6 +2,7 @@ package clip
 
 import (
 	"lqa/quant/kernel"
+	"lqa/quant/qtype"
 )
 
 // The transformers of CLIP (A. Radford et al., 2021; code: CLIPVisionTransformer
@@ -47,7 +48,7 @@ func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causa
 		t.norm(name+"norm1", x, y, n, width, c.Eps)
 		t.linear(name+"attn.in", y, wide, n, -kernel.Inf, kernel.Inf)
 		a := kernel.Attention{X: wide, Y: y, T: n, H: c.Heads, D: width / c.Heads, LDX: 3 * width, LDY: width,
-			Causal: causal}
+			Causal: causal, Float: t.m.linears[name+"attn.in"].kind == qtype.F16}
 		a.Pack, a.Scratch = t.buf("pack", a.PackLen()), t.buf("attention", a.ScratchLen())
 		t.add(kernel.AttentionPack(a))
 		t.add(a)

@@ -88,6 +88,11 @@ func Convert(w io.Writer, in Input, o Options) error {
 	if err := checkChoices(o, specs); err != nil {
 		return err
 	}
+	if cfg.Text.VocabTensor() == mergesTensor {
+		if in.Vocab, err = clip.PackMerges(strings.Split(strings.TrimSuffix(string(in.Vocab), "\n"), "\n")); err != nil {
+			return fmt.Errorf("%w: merges: %w", ErrText, err)
+		}
+	}
 	if err := checkText(cfg, in.Vocab, in.ReadyNames); err != nil {
 		return err
 	}
@@ -107,6 +112,9 @@ func Convert(w io.Writer, in Input, o Options) error {
 	}
 	return shq.Write(w, o.Name, json.RawMessage(in.Config), o.Provenance, stages)
 }
+
+// mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.
+const mergesTensor = "text.merges"
 
 // matches reports whether name fits one of the patterns, which Convert has
 // checked.
@@ -253,7 +261,7 @@ func checkLabels(names []string) error {
 func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, error) {
 	t := shq.TensorData{Name: spec.Name, Kind: o.kind(spec), Shape: spec.Shape}
 	switch spec.Name {
-	case "text.vocab", "text.merges":
+	case "text.vocab", mergesTensor:
 		t.Data = in.Vocab
 	case "label.ready.names":
 		t.Data = in.ReadyNames
