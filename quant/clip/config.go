@@ -6,6 +6,8 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+
+	"lqa/quant/kernel"
 )
 
 // Config describes a dual encoder: the "model" object of a .shq manifest.
@@ -26,17 +28,28 @@ type Config struct {
 
 // Image describes the image tower. Kind "efficientnet-lite": inverted
 // residuals without squeeze-excite, ReLU6, batch norms folded, then a linear
-// projection of the pooled features.
+// projection of the pooled features. Kind "vit": CLIP's vision transformer:
+// square patches, a class token, learned positions, LayerNorm before the
+// blocks and, on the class token alone, after them, then a linear projection.
 type Image struct {
 	Kind string     `json:"kind"`
 	Size int        `json:"size"` // the view is Size × Size pixels
 	Mean [3]float32 `json:"mean"` // x = (byte/255 - mean)/std, per channel
 	Std  [3]float32 `json:"std"`
 
-	Stem     int     `json:"stem"` // channels of the 3×3 stride-2 stem
-	Blocks   []Block `json:"blocks"`
-	Features int     `json:"features"` // channels of the last 1×1 convolution
+	// Of an efficientnet-lite.
+	Stem     int     `json:"stem,omitempty"` // channels of the 3×3 stride-2 stem
+	Blocks   []Block `json:"blocks,omitempty"`
+	Features int     `json:"features,omitempty"` // channels of the last 1×1 convolution
+
+	// Of a vit.
+	Patch int `json:"patch,omitempty"` // side of a patch in pixels
+	Width int `json:"width,omitempty"` // W, channels of a token
+	Transformer
 }
+
+// Tokens is T, how many tokens a vit works on: its patches and the class token.
+func (im *Image) Tokens() int { return (im.Size/im.Patch)*(im.Size/im.Patch) + 1 }
 
 // Block is one inverted residual: expand 1×1 (absent when Expand is 1),
 // depthwise Kernel × Kernel, project 1×1; a residual is added when Stride is 1
@@ -49,15 +62,35 @@ type Block struct {
 	Out    int `json:"out"`
 }
 
+// Transformer describes residual blocks that normalise first: x += attention(norm(x)), then
+// x += mlp(norm(x)), where mlp is linear, activation, linear.
+type Transformer struct {
+	Layers     int     `json:"layers,omitempty"`
+	Heads      int     `json:"heads,omitempty"`      // each Width/Heads wide
+	MLP        int     `json:"mlp,omitempty"`        // columns between the MLP's two linear layers
+	Activation string  `json:"activation,omitempty"` // "quick_gelu" (OpenAI's) or "gelu", by erf
+	Eps        float32 `json:"eps,omitempty"`        // of every LayerNorm
+}
+
 // Text describes the text side. Kind "bag": WordPiece tokens, a softmax-pooled
-// average of their embeddings, then linear, GELU, linear. Labels that stand in
-// the ready table are looked up instead.
+// average of their embeddings, then linear, GELU, linear. Kind "transformer":
+// CLIP's: byte-pair tokens, learned positions, causal blocks, LayerNorm and a
+// linear projection of the pooled token. Labels that stand in the ready table
+// are looked up instead.
 type Text struct {
-	Kind      string   `json:"kind"`
-	Vocab     int      `json:"vocab"`     // rows of text.token.weight
-	Width     int      `json:"width"`     // columns of it
-	Hidden    int      `json:"hidden"`    // rows of text.fc1.weight
-	Context   int      `json:"context"`   // most tokens of one text
+	Kind    string `json:"kind"`
+	Vocab   int    `json:"vocab"`            // rows of text.token.weight
+	Width   int    `json:"width"`            // columns of it
+	Hidden  int    `json:"hidden,omitempty"` // of a bag: rows of text.fc1.weight
+	Context int    `json:"context"`          // most tokens of one text
+
+	// Of a transformer.
+	Transformer
+	// EOS is config.json's eos_token_id and says where a text is pooled: at
+	// its first token EOS or, if EOS is wrongEOS, at its first token of the
+	// largest id.
+	EOS int `json:"eos_token_id,omitempty"`
+
 	Templates []string `json:"templates"` // "{}" stands for the label; the mean over them is the embedding
 	// Defaults are the labels of the tensor label.default.weight, in order:
 	// they are there before the rest of the text side is.
@@ -66,6 +99,24 @@ type Text struct {
 	// lines of label.ready.names.
 	Ready int `json:"ready"`
 }
+
+// Kinds of towers.
+const (
+	imageLite       = "efficientnet-lite"
+	imageViT        = "vit"
+	textBag         = "bag"
+	textTransformer = "transformer"
+)
+
+// wrongEOS stands in the configurations of OpenAI's CLIP, whose texts end with
+// their largest id (huggingface/transformers issue 24773).
+const wrongEOS = 2
+
+// Activations.
+const (
+	quickGELU = "quick_gelu"
+	erfGELU   = "gelu"
+)
 
 // ErrConfig is wrapped by every error of ParseConfig.
 var ErrConfig = errors.New("clip: bad model configuration")
@@ -78,6 +129,8 @@ const (
 	maxVocab   = 1 << 20
 	maxContext = 1 << 10
 	maxSize    = 1 << 10
+	maxTokens  = 1 << 10 // what the attention kernel's sums allow
+	maxHead    = 1 << 7  // likewise
 )
 
 // ParseConfig reads and checks a manifest's "model" object. Unknown fields are
@@ -94,18 +147,6 @@ func ParseConfig(raw []byte) (*Config, error) {
 }
 
 func (c *Config) check() error {
-	in := func(what string, v, lo, hi int) error {
-		if v < lo || v > hi {
-			return fmt.Errorf("%s is %d, not in %d..%d", what, v, lo, hi)
-		}
-		return nil
-	}
-	finite := func(what string, v float32, lo, hi float32) error {
-		if !(v >= lo && v <= hi) {
-			return fmt.Errorf("%s is %v, not in %v..%v", what, v, lo, hi)
-		}
-		return nil
-	}
 	errs := []error{
 		in("embed", c.Embed, 1, maxWidth),
 		finite("logit_scale", c.LogitScale, 0x1p-10, 1000),
@@ -114,36 +155,90 @@ func (c *Config) check() error {
 	if c.NoneCosine != nil {
 		errs = append(errs, finite("none_cosine", *c.NoneCosine, -1, 1))
 	}
-	im, tx := &c.Image, &c.Text
-	if im.Kind != "efficientnet-lite" {
+	return errors.Join(append(errs, c.Image.check(), c.Text.check())...)
+}
+
+// in reports an integer out of its bounds.
+func in(what string, v, lo, hi int) error {
+	if v < lo || v > hi {
+		return fmt.Errorf("%s is %d, not in %d..%d", what, v, lo, hi)
+	}
+	return nil
+}
+
+// finite reports a number out of its bounds, or none.
+func finite(what string, v, lo, hi float32) error {
+	if !(v >= lo && v <= hi) {
+		return fmt.Errorf("%s is %v, not in %v..%v", what, v, lo, hi)
+	}
+	return nil
+}
+
+func (im *Image) check() error {
+	errs := []error{in("image size", im.Size, 32, maxSize)}
+	for i := range 3 {
+		errs = append(errs, finite("mean", im.Mean[i], -10, 10), finite("std", im.Std[i], 0x1p-10, 10))
+	}
+	switch im.Kind {
+	case imageLite:
+		errs = append(errs,
+			in("stem", im.Stem, 1, maxWidth),
+			in("blocks", len(im.Blocks), 1, maxBlocks),
+			in("features", im.Features, 1, maxWidth))
+		width := im.Stem
+		for i, b := range im.Blocks {
+			if b.Kernel != 3 && b.Kernel != 5 || b.Stride != 1 && b.Stride != 2 || b.In != width {
+				errs = append(errs, fmt.Errorf("block %d: kernel %d, stride %d, in %d after %d", i, b.Kernel, b.Stride, b.In, width))
+			}
+			errs = append(errs, in("block expand", b.Expand, 1, 16), in("block out", b.Out, 1, maxWidth))
+			width = b.Out
+		}
+	case imageViT:
+		errs = append(errs, in("patch", im.Patch, 2, 128), im.Transformer.check("image", im.Width))
+		// An even side makes rows of patches whole vectors.
+		if im.Patch > 0 && (im.Patch%2 != 0 || im.Size%im.Patch != 0) {
+			errs = append(errs, fmt.Errorf("patch is %d: not even, or no divisor of %d", im.Patch, im.Size))
+		} else if im.Patch > 0 && im.Size <= maxSize {
+			errs = append(errs, in("image tokens", im.Tokens(), 1, maxTokens))
+		}
+	default:
 		errs = append(errs, fmt.Errorf("image kind %q is unknown", im.Kind))
 	}
-	if tx.Kind != "bag" {
-		errs = append(errs, fmt.Errorf("text kind %q is unknown", tx.Kind))
-	}
-	errs = append(errs,
-		in("image size", im.Size, 32, maxSize),
-		in("stem", im.Stem, 1, maxWidth),
-		in("blocks", len(im.Blocks), 1, maxBlocks),
-		in("features", im.Features, 1, maxWidth),
+	return errors.Join(errs...)
+}
+
+func (tx *Text) check() error {
+	errs := []error{
 		in("vocab", tx.Vocab, 1, maxVocab),
-		in("text width", tx.Width, 1, maxWidth),
-		in("text hidden", tx.Hidden, 1, maxWidth),
 		in("context", tx.Context, 1, maxContext),
 		in("templates", len(tx.Templates), 1, 256),
 		in("defaults", len(tx.Defaults), 0, 1024),
 		in("ready", tx.Ready, 0, 1<<16),
-	)
-	for i := range 3 {
-		errs = append(errs, finite("mean", im.Mean[i], -10, 10), finite("std", im.Std[i], 0x1p-10, 10))
 	}
-	width := im.Stem
-	for i, b := range im.Blocks {
-		if b.Kernel != 3 && b.Kernel != 5 || b.Stride != 1 && b.Stride != 2 || b.In != width {
-			errs = append(errs, fmt.Errorf("block %d: kernel %d, stride %d, in %d after %d", i, b.Kernel, b.Stride, b.In, width))
-		}
-		errs = append(errs, in("block expand", b.Expand, 1, 16), in("block out", b.Out, 1, maxWidth))
-		width = b.Out
+	switch tx.Kind {
+	case textBag:
+		errs = append(errs, in("text width", tx.Width, 1, maxWidth), in("text hidden", tx.Hidden, 1, maxWidth))
+	case textTransformer:
+		errs = append(errs, tx.Transformer.check("text", tx.Width), in("context", tx.Context, 3, maxTokens), in("eos_token_id", tx.EOS, 1, tx.Vocab-1))
+	default:
+		errs = append(errs, fmt.Errorf("text kind %q is unknown", tx.Kind))
+	}
+	return errors.Join(errs...)
+}
+
+func (x *Transformer) check(tower string, width int) error {
+	errs := []error{
+		in(tower+" width", width, kernel.Lanes, maxWidth),
+		in(tower+" layers", x.Layers, 1, maxBlocks),
+		in(tower+" heads", x.Heads, 1, maxWidth),
+		in(tower+" mlp", x.MLP, 1, maxWidth),
+		finite(tower+" eps", x.Eps, 0x1p-40, 1),
+	}
+	if x.Heads > 0 && (width%x.Heads != 0 || width/x.Heads%kernel.Lanes != 0 || width/x.Heads > maxHead) {
+		errs = append(errs, fmt.Errorf("%s width %d in %d heads: not each a multiple of %d up to %d wide", tower, width, x.Heads, kernel.Lanes, maxHead))
+	}
+	if x.Activation != quickGELU && x.Activation != erfGELU {
+		errs = append(errs, fmt.Errorf("%s activation %q is unknown", tower, x.Activation))
 	}
 	return errors.Join(errs...)
 }

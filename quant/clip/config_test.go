@@ -20,6 +20,17 @@ func small() *Config {
 	}
 }
 
+// smallCLIP is a valid configuration of two transformers.
+func smallCLIP() *Config {
+	return &Config{
+		Embed: 12, LogitScale: 20, Temperature: 1,
+		Image: Image{Kind: "vit", Size: 64, Std: [3]float32{1, 1, 1}, Patch: 16, Width: 24,
+			Transformer: Transformer{Layers: 2, Heads: 3, MLP: 50, Activation: "quick_gelu", Eps: 1e-5}},
+		Text: Text{Kind: "transformer", Vocab: 600, Width: 16, Context: 9, EOS: 2, Templates: []string{"{}"},
+			Transformer: Transformer{Layers: 1, Heads: 2, MLP: 32, Activation: "gelu", Eps: 1e-5}},
+	}
+}
+
 func TestParseConfig(t *testing.T) {
 	raw, err := json.Marshal(small())
 	if err != nil {
@@ -48,15 +59,7 @@ func TestParseConfig(t *testing.T) {
 		"templates":   func(c *Config) { c.Text.Templates = nil },
 		"ready":       func(c *Config) { c.Text.Ready = -1 },
 	} {
-		c := small()
-		spoil(c)
-		raw, err := json.Marshal(c)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if _, err := ParseConfig(raw); !errors.Is(err, ErrConfig) {
-			t.Errorf("%s: %v", name, err)
-		}
+		refuse(t, name, small(), spoil)
 	}
 	for _, raw := range []string{"", "{", "[]", "null", `{"embed":"x"}`, `{"image":{"size":1e99}}`} {
 		if _, err := ParseConfig([]byte(raw)); !errors.Is(err, ErrConfig) {
@@ -65,9 +68,68 @@ func TestParseConfig(t *testing.T) {
 	}
 }
 
+func TestParseConfig_CLIP(t *testing.T) {
+	raw, err := json.Marshal(smallCLIP())
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := ParseConfig(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c.Image.Tokens() != 17 || c.Image.Heads != 3 || c.Text.Heads != 2 || c.Text.MLP != 32 {
+		t.Errorf("read as %+v", c)
+	}
+	for name, spoil := range map[string]func(c *Config){
+		"no patch":         func(c *Config) { c.Image.Patch = 0 },
+		"patch below zero": func(c *Config) { c.Image.Patch = -16 },
+		"odd patch":        func(c *Config) { c.Image.Size, c.Image.Patch = 63, 7 },
+		"patch no divisor": func(c *Config) { c.Image.Patch = 12 },
+		"huge patch":       func(c *Config) { c.Image.Size, c.Image.Patch = 1024, 1024 },
+		"too many patches": func(c *Config) { c.Image.Size, c.Image.Patch = 128, 4 },
+		"huge size":        func(c *Config) { c.Image.Size = 1 << 40 },
+		"no width":         func(c *Config) { c.Image.Width = 0 },
+		"huge width":       func(c *Config) { c.Image.Width = 1 << 30 },
+		"no heads":         func(c *Config) { c.Image.Heads = 0 },
+		"heads below zero": func(c *Config) { c.Text.Heads = -2 },
+		"heads no divisor": func(c *Config) { c.Image.Heads = 5 },
+		"narrow heads":     func(c *Config) { c.Image.Heads = 6 },
+		"wide head":        func(c *Config) { c.Text.Width, c.Text.Heads = 256, 1 },
+		"no layers":        func(c *Config) { c.Image.Layers = 0 },
+		"too many layers":  func(c *Config) { c.Text.Layers = 1 << 20 },
+		"no mlp":           func(c *Config) { c.Text.MLP = 0 },
+		"huge mlp":         func(c *Config) { c.Text.MLP = 1 << 30 },
+		"activation":       func(c *Config) { c.Text.Activation = "relu" },
+		"eps of zero":      func(c *Config) { c.Image.Eps = 0 },
+		"huge eps":         func(c *Config) { c.Text.Eps = 2 },
+		"context":          func(c *Config) { c.Text.Context = 2 },
+		"eos outside":      func(c *Config) { c.Text.EOS = 600 },
+		"eos below zero":   func(c *Config) { c.Text.EOS = -1 },
+		"no eos":           func(c *Config) { c.Text.EOS = 0 },
+		"bag, not hidden":  func(c *Config) { c.Text.Kind = "bag" },
+	} {
+		refuse(t, name, smallCLIP(), spoil)
+	}
+}
+
+// refuse checks that a configuration is refused once spoilt.
+func refuse(t *testing.T, name string, c *Config, spoil func(c *Config)) {
+	t.Helper()
+	spoil(c)
+	raw, err := json.Marshal(c)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseConfig(raw); !errors.Is(err, ErrConfig) {
+		t.Errorf("%s: %v", name, err)
+	}
+}
+
 func FuzzParseConfig(f *testing.F) {
-	raw, _ := json.Marshal(small())
-	f.Add(raw)
+	for _, c := range []*Config{small(), smallCLIP()} {
+		raw, _ := json.Marshal(c)
+		f.Add(raw)
+	}
 	f.Add([]byte(`{"image":{"blocks":[{}]}}`))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		c, err := ParseConfig(raw)

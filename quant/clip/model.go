@@ -20,7 +20,8 @@ type Model struct {
 	linears  map[string]*linear  // by tensor name without ".weight"
 	filters  map[string]*filters // depthwise layers, likewise
 	tables   map[string]*table
-	held     map[string][]byte // weights whose bias has not come yet
+	values   map[string]*values // by whole tensor name
+	held     map[string][]byte  // weights whose bias has not come yet
 	programs []program
 
 	image     uint32 // command list of the image tower
@@ -41,20 +42,18 @@ var ErrOrder = errors.New("clip: tensor missing")
 // Layout plans a model on l. kinds gives the storage kind of each tensor of
 // cfg.Tensors, which must have passed TensorSpec.Check.
 func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
-	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, held: map[string][]byte{}}
+	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, values: map[string]*values{}, held: map[string][]byte{}}
 	for _, s := range cfg.Tensors() {
-		name, isWeight := strings.CutSuffix(s.Name, ".weight")
-		if !isWeight || s.Name == poolTensor {
-			continue
-		}
-		kind := kinds[s.Name]
-		switch {
-		case s.Default == qtype.Q8R && strings.HasSuffix(name, ".depthwise"):
-			m.filters[name] = newFilters(l, kind, s.Shape[0], s.Shape[1])
-		case s.Default == qtype.Q8R:
-			m.tables[name] = newTable(l, kind, s.Shape[0], s.Shape[1])
-		default:
-			m.linears[name] = newLinear(l, kind, s.Shape[0], s.Shape[1])
+		layer := strings.TrimSuffix(s.Name, ".weight")
+		switch kind := kinds[s.Name]; s.role {
+		case linearRole, stemRole:
+			m.linears[layer] = newLinear(l, kind, s.Shape[0], s.Shape[1])
+		case filterRole:
+			m.filters[layer] = newFilters(l, kind, s.Shape[0], s.Shape[1])
+		case tableRole:
+			m.tables[layer] = newTable(l, kind, s.Shape[0], s.Shape[1])
+		case valuesRole:
+			m.values[s.Name] = newValues(l, s.Shape)
 		}
 	}
 	m.view = newView(l, cfg.Image.Size)
@@ -88,12 +87,12 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 			}
 		}
 	}
+	if v := m.values[name]; v != nil {
+		return v.put(m.dev, b)
+	}
 	if layer, ok := strings.CutSuffix(name, ".weight"); ok {
-		switch {
-		case name == poolTensor:
-			return m.putPool(b)
-		case m.tables[layer] != nil:
-			return m.tables[layer].put(m.dev, b)
+		if t := m.tables[layer]; t != nil {
+			return t.put(m.dev, b)
 		}
 		m.held[layer] = append([]byte(nil), b...)
 		return nil

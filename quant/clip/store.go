@@ -72,6 +72,51 @@ func (f *filters) put(d *device.Device, weight, bias []byte) error {
 	return d.WriteF32(f.w, out)
 }
 
+// values are rows of float32, padded to whole vectors: what kernels read as it
+// is.
+type values struct {
+	rows, cols int
+	at         uint32
+	// start, if not 0, is where row 0 is added as well: the class token and
+	// its position make the first token of every picture.
+	start uint32
+}
+
+// newValues lays rows out without gaps between one tensor and the next: a
+// norm's gain and bias are one array.
+func newValues(l *device.Layout, shape []int) *values {
+	v := &values{rows: 1, cols: shape[len(shape)-1]}
+	for _, d := range shape[:len(shape)-1] {
+		v.rows *= d
+	}
+	v.at = l.Alloc(device.Weights, 4*v.rows*stride(v.cols))
+	return v
+}
+
+func (v *values) put(d *device.Device, b []byte) error {
+	row := make([]float32, stride(v.cols))
+	for r := range v.rows {
+		numeric.FromFloat16(row[:v.cols], b[2*r*v.cols:2*(r+1)*v.cols])
+		if err := d.WriteF32(v.at+uint32(4*r*len(row)), row); err != nil {
+			return err
+		}
+		if r > 0 || v.start == 0 {
+			continue
+		}
+		sum := make([]float32, len(row))
+		if err := d.ReadF32(v.start, sum); err != nil {
+			return err
+		}
+		for i, x := range row {
+			sum[i] += x
+		}
+		if err := d.WriteF32(v.start, sum); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // table is rows to gather from: int8 codes and scales, or float32 rows.
 type table struct {
 	rows, cols    int

@@ -16,10 +16,30 @@ type TensorSpec struct {
 	// Stage is the part of the file that holds the tensor: 0 is what pictures
 	// need (image tower, default labels), 1 the rest of the text side.
 	Stage int
-	// Default is the kind a converted model stores. Weights of kind Q8C and
-	// Q8R may be stored as F16 instead; no other exchange is allowed.
+	// Default is the kind a converted model stores. A linear layer's weight
+	// may be of any kind that qtype.Kind.Linear names, a table's or a
+	// depthwise filter's Q8R or F16; no other exchange is allowed.
 	Default qtype.Kind
+
+	role role
 }
+
+// Linear reports whether the tensor is a linear layer's weight, whose kind may
+// be chosen.
+func (s TensorSpec) Linear() bool { return s.role == linearRole }
+
+// role says what a tensor is for, hence how it is kept in memory.
+type role int
+
+const (
+	textRole   role = iota // U8, not the device's
+	linearRole             // [N,K] weight of a linear layer; its bias follows
+	stemRole               // the same, F16 only: its rows of patches are not padded for Quant
+	filterRole             // [C,taps] weight of a depthwise layer; its bias follows
+	biasRole               // of the weight before it
+	tableRole              // rows to gather
+	valuesRole             // F16, kept as float32 rows: norms, positions, the class token
+)
 
 // ErrTensor is wrapped by every error of Check.
 var ErrTensor = errors.New("clip: tensor does not fit the model")
@@ -28,56 +48,133 @@ var ErrTensor = errors.New("clip: tensor does not fit the model")
 // the order in the file. A tensor of no rows (no default labels, no ready
 // table) is left out.
 //
-// Filters are flat: image.stem.weight is [Stem, 3·3·3] with columns (ky, kx,
-// rgb), depthwise weights are [channels, k·k] with columns (ky, kx).
+// Filters are flat: image.stem.weight is [Stem, 3·3·3] and image.patch.weight
+// [Width, Patch·Patch·3] with columns (ky, kx, rgb), depthwise weights are
+// [channels, k·k] with columns (ky, kx). attn.in.weight is [3·W, W]: rows of
+// queries, of keys, of values.
 func (c *Config) Tensors() []TensorSpec {
-	var list []TensorSpec
-	stage := 0
-	add := func(name string, kind qtype.Kind, shape ...int) {
-		list = append(list, TensorSpec{Name: name, Shape: shape, Stage: stage, Default: kind})
-	}
-	layer := func(name string, kind qtype.Kind, rows, cols int) {
-		add(name+".weight", kind, rows, cols)
-		add(name+".bias", qtype.F16, rows)
-	}
+	l := &specs{}
 	im, tx := &c.Image, &c.Text
+	if im.Kind == imageViT {
+		l.vit(im, c.Embed)
+	} else {
+		l.efficientNetLite(im, c.Embed)
+	}
+	if n := len(tx.Defaults); n > 0 {
+		l.add("label.default.weight", tableRole, qtype.Q8R, n, c.Embed)
+	}
 
-	layer("image.stem", qtype.F16, im.Stem, 27)
+	l.stage = 1
+	if tx.Ready > 0 {
+		l.add("label.ready.names", textRole, qtype.U8, 0)
+		l.add("label.ready.weight", tableRole, qtype.Q8R, tx.Ready, c.Embed)
+	}
+	if tx.Kind == textTransformer {
+		l.textTransformer(tx, c.Embed)
+	} else {
+		l.bag(tx, c.Embed)
+	}
+	return l.list
+}
+
+// specs collects a model's tensors.
+type specs struct {
+	list  []TensorSpec
+	stage int
+}
+
+func (l *specs) add(name string, r role, kind qtype.Kind, shape ...int) {
+	l.list = append(l.list, TensorSpec{Name: name, Shape: shape, Stage: l.stage, Default: kind, role: r})
+}
+
+// layer adds a weight [rows, cols] and its bias.
+func (l *specs) layer(name string, r role, kind qtype.Kind, rows, cols int) {
+	l.add(name+".weight", r, kind, rows, cols)
+	l.add(name+".bias", biasRole, qtype.F16, rows)
+}
+
+func (l *specs) linear(name string, kind qtype.Kind, rows, cols int) {
+	l.layer(name, linearRole, kind, rows, cols)
+}
+
+// norm adds a LayerNorm's gain and bias.
+func (l *specs) norm(name string, width int) {
+	l.add(name+".weight", valuesRole, qtype.F16, width)
+	l.add(name+".bias", valuesRole, qtype.F16, width)
+}
+
+func (l *specs) efficientNetLite(im *Image, embed int) {
+	l.layer("image.stem", stemRole, qtype.F16, im.Stem, 27)
 	width := im.Stem
 	for i, b := range im.Blocks {
 		name := fmt.Sprintf("image.block.%02d.", i)
 		expanded := b.In * b.Expand
 		if b.Expand != 1 {
-			layer(name+"expand", qtype.Q8C, expanded, b.In)
+			l.linear(name+"expand", qtype.Q8C, expanded, b.In)
 		}
-		layer(name+"depthwise", qtype.Q8R, expanded, b.Kernel*b.Kernel)
-		layer(name+"project", qtype.Q8C, b.Out, expanded)
+		l.layer(name+"depthwise", filterRole, qtype.Q8R, expanded, b.Kernel*b.Kernel)
+		l.linear(name+"project", qtype.Q8C, b.Out, expanded)
 		width = b.Out
 	}
-	layer("image.features", qtype.Q8C, im.Features, width)
-	layer("image.project", qtype.Q8C, c.Embed, im.Features)
-	if n := len(tx.Defaults); n > 0 {
-		add("label.default.weight", qtype.Q8R, n, c.Embed)
-	}
-
-	stage = 1
-	if tx.Ready > 0 {
-		add("label.ready.names", qtype.U8, 0)
-		add("label.ready.weight", qtype.Q8R, tx.Ready, c.Embed)
-	}
-	add("text.vocab", qtype.U8, 0)
-	add("text.token.weight", qtype.Q8R, tx.Vocab, tx.Width)
-	add("text.pool.weight", qtype.F16, 1, tx.Width)
-	layer("text.fc1", qtype.Q8C, tx.Hidden, tx.Width)
-	layer("text.fc2", qtype.Q8C, c.Embed, tx.Hidden)
-	return list
+	l.linear("image.features", qtype.Q8C, im.Features, width)
+	l.linear("image.project", qtype.Q8C, embed, im.Features)
 }
+
+func (l *specs) vit(im *Image, embed int) {
+	w := im.Width
+	l.linear("image.patch", qtype.Q8C, w, im.Patch*im.Patch*3)
+	l.add("image.class.weight", valuesRole, qtype.F16, 1, w)
+	l.add("image.position.weight", valuesRole, qtype.F16, im.Tokens(), w)
+	l.norm("image.pre", w)
+	l.blocks("image", &im.Transformer, w, qtype.Q8C)
+	l.norm("image.post", w)
+	l.linear("image.project", qtype.F16, embed, w)
+}
+
+func (l *specs) textTransformer(tx *Text, embed int) {
+	l.add("text.merges", textRole, qtype.U8, 0)
+	l.add("text.token.weight", tableRole, qtype.Q8R, tx.Vocab, tx.Width)
+	l.add("text.position.weight", valuesRole, qtype.F16, tx.Context, tx.Width)
+	l.blocks("text", &tx.Transformer, tx.Width, qtype.Q8C)
+	l.norm("text.final", tx.Width)
+	l.linear("text.project", qtype.F16, embed, tx.Width)
+}
+
+func (l *specs) bag(tx *Text, embed int) {
+	l.add("text.vocab", textRole, qtype.U8, 0)
+	l.add("text.token.weight", tableRole, qtype.Q8R, tx.Vocab, tx.Width)
+	l.add("text.pool.weight", valuesRole, qtype.F16, 1, tx.Width)
+	l.linear("text.fc1", qtype.Q8C, tx.Hidden, tx.Width)
+	l.linear("text.fc2", qtype.Q8C, embed, tx.Hidden)
+}
+
+// blocks adds a transformer's blocks.
+func (l *specs) blocks(tower string, x *Transformer, width int, kind qtype.Kind) {
+	for i := range x.Layers {
+		name := blockName(tower, i)
+		l.norm(name+"norm1", width)
+		l.linear(name+"attn.in", kind, 3*width, width)
+		l.linear(name+"attn.out", kind, width, width)
+		l.norm(name+"norm2", width)
+		l.linear(name+"mlp.in", kind, x.MLP, width)
+		l.linear(name+"mlp.out", kind, width, x.MLP)
+	}
+}
+
+// blockName is what the names of a transformer block's tensors begin with.
+func blockName(tower string, i int) string { return fmt.Sprintf("%s.layer.%02d.", tower, i) }
 
 // Check reports whether a tensor of this kind and shape is what s demands.
 // Its size in bytes is then bounded by qtype.Kind.Size.
 func (s TensorSpec) Check(kind qtype.Kind, shape []int) error {
-	float := kind == qtype.F16 && (s.Default == qtype.Q8C || s.Default == qtype.Q8R)
-	if kind != s.Default && !float {
+	allowed := kind == s.Default
+	switch s.role {
+	case linearRole:
+		allowed = kind.Linear()
+	case tableRole, filterRole:
+		allowed = allowed || kind == qtype.F16
+	}
+	if !allowed {
 		return fmt.Errorf("%w: %s is %s, want %s", ErrTensor, s.Name, kind, s.Default)
 	}
 	fits := len(shape) == len(s.Shape)

@@ -2,6 +2,8 @@ package clip
 
 import (
 	"errors"
+	"slices"
+	"strings"
 	"testing"
 
 	"lqa/quant/qtype"
@@ -78,9 +80,44 @@ func TestTensors(t *testing.T) {
 	}
 }
 
+// TestTensors_CLIP: names and shapes of the transformers, image side first.
+func TestTensors_CLIP(t *testing.T) {
+	got := map[string]TensorSpec{}
+	var order []string
+	for _, s := range smallCLIP().Tensors() {
+		got[s.Name] = s
+		order = append(order, s.Name)
+	}
+	for name, shape := range map[string][]int{
+		"image.patch.weight": {24, 16 * 16 * 3}, "image.patch.bias": {24}, "image.class.weight": {1, 24}, "image.position.weight": {17, 24},
+		"image.pre.weight": {24}, "image.layer.01.norm2.bias": {24}, "image.layer.00.attn.in.weight": {72, 24}, "image.layer.00.attn.in.bias": {72},
+		"image.layer.01.attn.out.weight": {24, 24}, "image.layer.01.mlp.in.weight": {50, 24}, "image.layer.01.mlp.out.weight": {24, 50},
+		"image.post.bias": {24}, "image.project.weight": {12, 24}, "image.project.bias": {12},
+		"text.merges": {0}, "text.token.weight": {600, 16}, "text.position.weight": {9, 16}, "text.layer.00.attn.in.weight": {48, 16},
+		"text.layer.00.mlp.out.bias": {16}, "text.final.weight": {16}, "text.project.weight": {12, 16},
+	} {
+		s, ok := got[name]
+		if !ok || !slices.Equal(s.Shape, shape) {
+			t.Errorf("%s: %v, want %v", name, s.Shape, shape)
+		}
+		if text := strings.HasPrefix(name, "text."); text != (s.Stage == 1) {
+			t.Errorf("%s is in stage %d", name, s.Stage)
+		}
+		if linear := len(shape) == 2 && !strings.Contains(name, "class") && !strings.Contains(name, "position") && !strings.Contains(name, "token"); s.Linear() != linear {
+			t.Errorf("%s: a linear weight: %v", name, s.Linear())
+		}
+	}
+	// Patch, two values, two norms outside, twelve a block, projection; then merges, two tables, a norm, one block, projection.
+	if n := 2 + 2 + 4 + 2*12 + 2 + 3 + 2 + 12 + 2; len(order) != n {
+		t.Errorf("%d tensors, want %d: %v", len(order), n, order)
+	}
+}
+
 func TestTensorSpec_Check(t *testing.T) {
-	weight := TensorSpec{Name: "w", Shape: []int{8, 4}, Default: qtype.Q8C}
-	bias := TensorSpec{Name: "b", Shape: []int{8}, Default: qtype.F16}
+	weight := TensorSpec{Name: "w", Shape: []int{8, 4}, Default: qtype.Q8C, role: linearRole}
+	stem := TensorSpec{Name: "s", Shape: []int{8, 27}, Default: qtype.F16, role: stemRole}
+	table := TensorSpec{Name: "t", Shape: []int{8, 4}, Default: qtype.Q8R, role: tableRole}
+	bias := TensorSpec{Name: "b", Shape: []int{8}, Default: qtype.F16, role: biasRole}
 	names := TensorSpec{Name: "n", Shape: []int{0}, Default: qtype.U8}
 	for _, c := range []struct {
 		spec  TensorSpec
@@ -94,6 +131,12 @@ func TestTensorSpec_Check(t *testing.T) {
 		{weight, qtype.Q8C, []int{4, 8}, false},
 		{weight, qtype.Q8C, []int{8, 4, 1}, false},
 		{weight, qtype.Q8C, nil, false},
+		{weight, qtype.U8, []int{8, 4}, false},
+		{stem, qtype.F16, []int{8, 27}, true},
+		{stem, qtype.Q8C, []int{8, 27}, false},
+		{table, qtype.Q8R, []int{8, 4}, true},
+		{table, qtype.F16, []int{8, 4}, true},
+		{table, qtype.Q8C, []int{8, 4}, false},
 		{bias, qtype.F16, []int{8}, true},
 		{bias, qtype.Q8C, []int{8}, false},
 		{names, qtype.U8, []int{1}, true},

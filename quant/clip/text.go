@@ -2,53 +2,58 @@ package clip
 
 import (
 	"fmt"
+	"slices"
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
-	"lqa/quant/numeric"
 )
 
-const poolTensor = "text.pool.weight"
-
-// textTower holds the bag's buffers: tokens are gathered, pooled with one
-// learned query, and mapped by linear, GELU, linear.
+// textTower holds the text side's tokens and its list, which is recorded anew
+// for each number of tokens.
 type textTower struct {
-	pool    uint32 // [Width8] float32, the query
 	ids     uint32 // [Context] uint32
 	offsets map[string]uint32
 	list    uint32
 	tokens  int // what list is recorded for; 0: nothing
 }
 
-var textBuffers = []string{"tokens", "attention", "mean", "hidden", "codes", "scales", "scratch", "embedding"}
-
 func (m *Model) layoutText(l *device.Layout) {
 	tx := &m.cfg.Text
-	m.text.pool = l.Alloc(device.Weights, 4*stride(tx.Width))
 	m.text.ids = l.Alloc(device.Activations, 4*tx.Context)
-	measure, at := m.record(l, textBuffers, func(t *tower) { t.bag(tx, m.cfg.Embed, tx.Context) })
-	m.text.offsets, m.text.list = measure.offsets, at
+	t, at := m.record(l, func(t *tower) { t.text(tx, tx.Context) })
+	m.text.offsets, m.text.list = t.offsets, at
 	m.text.tokens = tx.Context
 }
 
-// bag records the text tower for n tokens.
-func (t *tower) bag(tx *Text, embed, n int) {
+// text records the text tower for n tokens.
+func (t *tower) text(tx *Text, n int) {
+	if tx.Kind == textTransformer {
+		t.textTransformer(tx, n)
+	} else {
+		t.bag(tx, n)
+	}
+}
+
+// bag gathers n tokens, pools them with one learned query, and maps the mean
+// by linear, GELU, linear.
+func (t *tower) bag(tx *Text, n int) {
 	tokens := t.buf("tokens", 4*n*stride(tx.Width))
 	mean := t.buf("mean", 4*stride(tx.Width))
 	hidden := t.buf("hidden", 4*stride(tx.Hidden))
-	out := t.buf("embedding", 4*stride(embed))
 	t.add(t.m.tables["text.token"].gather(t.m.text.ids, tokens, n))
-	t.add(kernel.SoftmaxPool{X: tokens, U: t.m.text.pool, Y: mean, Scratch: t.buf("attention", 4*n), T: n, D: tx.Width})
+	t.add(kernel.SoftmaxPool{X: tokens, U: t.m.values["text.pool.weight"].at, Y: mean, Scratch: t.buf("attention", 4*n), T: n, D: tx.Width})
 	t.linear("text.fc1", mean, hidden, 1, -kernel.Inf, kernel.Inf)
 	t.add(kernel.GELU{X: hidden, N: stride(tx.Hidden)})
-	t.linear("text.fc2", hidden, out, 1, -kernel.Inf, kernel.Inf)
-	t.add(kernel.Normalize{X: out, M: 1, N: stride(embed)})
+	t.embed("text.fc2", hidden)
 }
 
-func (m *Model) putPool(b []byte) error {
-	u := make([]float32, m.cfg.Text.Width)
-	numeric.FromFloat16(u, b)
-	return m.dev.WriteF32(m.text.pool, u)
+// pooled is the token that stands for a transformer's text; -1 if there is
+// none.
+func (tx *Text) pooled(ids []int32) int {
+	if tx.EOS == wrongEOS {
+		return slices.Index(ids, slices.Max(ids))
+	}
+	return slices.Index(ids, int32(tx.EOS))
 }
 
 // EncodeText embeds one text given by its token ids, 1 to Context of them: dst
@@ -57,6 +62,13 @@ func (m *Model) EncodeText(dst []float32, ids []int32) error {
 	tx := &m.cfg.Text
 	if len(ids) < 1 || len(ids) > tx.Context {
 		return fmt.Errorf("%w: %d tokens, not 1..%d", ErrConfig, len(ids), tx.Context)
+	}
+	if tx.Kind == textTransformer {
+		last := tx.pooled(ids)
+		if last < 0 {
+			return fmt.Errorf("%w: no token %d among %d", ErrConfig, tx.EOS, len(ids))
+		}
+		ids = ids[:last+1]
 	}
 	words := make([]uint32, len(ids))
 	for i, id := range ids {
@@ -70,7 +82,7 @@ func (m *Model) EncodeText(dst []float32, ids []int32) error {
 	}
 	if n := len(ids); n != m.text.tokens {
 		t := &tower{m: m, sizes: map[string]int{}, offsets: m.text.offsets}
-		t.bag(tx, m.cfg.Embed, n)
+		t.text(tx, n)
 		m.text.tokens = 0
 		if err := m.dev.WriteU32(m.text.list, t.list.End()); err != nil {
 			return err

@@ -30,7 +30,7 @@ type Source interface {
 type Input struct {
 	Config     []byte // model.json: the manifest's "model" object, as clip.ParseConfig reads it
 	Tensors    Source // model.safetensors: every tensor of the configuration that is no text
-	Vocab      []byte // vocab.txt, becomes text.vocab
+	Vocab      []byte // vocab.txt or merges.txt, becomes text.vocab or text.merges
 	ReadyNames []byte // ready_names.txt, becomes label.ready.names; empty if there are none
 }
 
@@ -38,12 +38,22 @@ type Input struct {
 type Options struct {
 	Name       string
 	Provenance shq.Provenance
-	Float      bool // keep every weight as float16
+	Float      bool // keep every weight as float16, whatever Kinds and Keep say
+	// Kinds choose how linear layers' weights are stored; the last that fits
+	// holds, and others get the model's default.
+	Kinds []Choice
 	// Keep lists patterns (path.Match) of weights that stay float16: the
 	// layers whose rounding costs more than their bytes.
 	Keep []string
 	// Progress is called with each tensor's outcome; it may be nil.
 	Progress func(Outcome)
+}
+
+// Choice is a storage kind for the linear weights whose names fit a pattern
+// (path.Match).
+type Choice struct {
+	Pattern string
+	Kind    qtype.Kind
 }
 
 // Outcome says what became of one tensor.
@@ -75,8 +85,13 @@ func Convert(w io.Writer, in Input, o Options) error {
 	if err := checkNames(specs, in.Tensors); err != nil {
 		return err
 	}
-	if err := checkKeep(o.Keep, specs); err != nil {
+	if err := checkChoices(o, specs); err != nil {
 		return err
+	}
+	if cfg.Text.VocabTensor() == mergesTensor {
+		if in.Vocab, err = clip.PackMerges(strings.Split(strings.TrimSuffix(string(in.Vocab), "\n"), "\n")); err != nil {
+			return fmt.Errorf("%w: merges: %w", ErrText, err)
+		}
 	}
 	if err := checkText(cfg, in.Vocab, in.ReadyNames); err != nil {
 		return err
@@ -98,6 +113,9 @@ func Convert(w io.Writer, in Input, o Options) error {
 	return shq.Write(w, o.Name, json.RawMessage(in.Config), o.Provenance, stages)
 }
 
+// mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.
+const mergesTensor = "text.merges"
+
 // matches reports whether name fits one of the patterns, which Convert has
 // checked.
 func matches(patterns []string, name string) bool {
@@ -107,17 +125,49 @@ func matches(patterns []string, name string) bool {
 	})
 }
 
-// checkKeep refuses patterns that are malformed or fit no weight.
-func checkKeep(patterns []string, specs []clip.TensorSpec) error {
-	for _, p := range patterns {
+// checkChoices refuses patterns that are malformed or fit no weight, and kinds
+// that no linear layer has.
+func checkChoices(o Options, specs []clip.TensorSpec) error {
+	check := func(p string, fits func(clip.TensorSpec) bool) error {
 		if _, err := path.Match(p, ""); err != nil {
 			return fmt.Errorf("%w: pattern %q: %w", ErrTensors, p, err)
 		}
-		if !slices.ContainsFunc(specs, func(s clip.TensorSpec) bool { return s.Default != qtype.U8 && matches([]string{p}, s.Name) }) {
+		if !slices.ContainsFunc(specs, func(s clip.TensorSpec) bool { return fits(s) && matches([]string{p}, s.Name) }) {
 			return fmt.Errorf("%w: no weight fits the pattern %q", ErrTensors, p)
+		}
+		return nil
+	}
+	for _, c := range o.Kinds {
+		if !c.Kind.Linear() {
+			return fmt.Errorf("%w: no linear layer is stored as %q", ErrTensors, c.Kind)
+		}
+		if err := check(c.Pattern, clip.TensorSpec.Linear); err != nil {
+			return err
+		}
+	}
+	for _, p := range o.Keep {
+		if err := check(p, func(s clip.TensorSpec) bool { return s.Default != qtype.U8 }); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// kind is how a tensor is stored.
+func (o *Options) kind(spec clip.TensorSpec) qtype.Kind {
+	if spec.Default == qtype.U8 {
+		return qtype.U8
+	}
+	if o.Float || matches(o.Keep, spec.Name) {
+		return qtype.F16
+	}
+	kind := spec.Default
+	for _, c := range o.Kinds {
+		if spec.Linear() && matches([]string{c.Pattern}, spec.Name) {
+			kind = c.Kind
+		}
+	}
+	return kind
 }
 
 // checkNames compares names and shapes before anything is read.
@@ -156,12 +206,8 @@ func checkNames(specs []clip.TensorSpec, src Source) error {
 // checkText checks what the configuration says of vocabulary, ready names and
 // templates. Verify applies it to a finished file too.
 func checkText(cfg *clip.Config, vocab, ready []byte) error {
-	wp, err := clip.NewWordPiece(vocab)
-	if err != nil {
+	if _, err := clip.NewTokenizer(&cfg.Text, vocab); err != nil {
 		return fmt.Errorf("%w: vocabulary: %w", ErrText, err)
-	}
-	if n := wp.Len(); n != cfg.Text.Vocab {
-		return fmt.Errorf("%w: vocabulary has %d pieces, the configuration says %d", ErrText, n, cfg.Text.Vocab)
 	}
 	for i, t := range cfg.Text.Templates {
 		if !strings.Contains(t, "{}") {
@@ -213,9 +259,9 @@ func checkLabels(names []string) error {
 // ranges was tried on EfficientNet-Lite0: 1% of rows gain, and the relative
 // squared error falls by 3e-6 of itself.
 func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, error) {
-	t := shq.TensorData{Name: spec.Name, Kind: spec.Default, Shape: spec.Shape}
+	t := shq.TensorData{Name: spec.Name, Kind: o.kind(spec), Shape: spec.Shape}
 	switch spec.Name {
-	case "text.vocab":
+	case "text.vocab", mergesTensor:
 		t.Data = in.Vocab
 	case "label.ready.names":
 		t.Data = in.ReadyNames
@@ -232,9 +278,6 @@ func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, 
 		if v != v || math.IsInf(float64(v), 0) {
 			return t, 0, fmt.Errorf("%w: %s has %v at element %d of %v", ErrValue, spec.Name, v, i, spec.Shape)
 		}
-	}
-	if o.Float || matches(o.Keep, spec.Name) {
-		t.Kind = qtype.F16
 	}
 	switch rows := spec.Shape[0]; t.Kind {
 	case qtype.Q8C:

@@ -49,7 +49,7 @@ func Verify(r io.Reader, l shq.Limits) (*Report, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := checkText(cfg, text["text.vocab"], text["label.ready.names"]); err != nil {
+	if err := checkText(cfg, text[cfg.Text.VocabTensor()], text["label.ready.names"]); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrContent, err)
 	}
 	return &Report{Hash: rd.Hash(), Manifest: m, Bytes: m.FileBytes()}, nil

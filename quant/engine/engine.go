@@ -67,7 +67,7 @@ type Engine struct {
 	frames int // frames read
 	stage  int // stages loaded
 
-	vocab    *clip.WordPiece
+	tokens   clip.Tokenizer
 	defaults map[string]int
 	ready    map[string]int
 }
@@ -151,15 +151,12 @@ func (e *Engine) LoadStage(ctx context.Context) (int, error) {
 // put places one whole tensor.
 func (e *Engine) put(t *shq.Tensor, b []byte) error {
 	switch t.Name {
-	case "text.vocab":
-		vocab, err := clip.NewWordPiece(b)
+	case e.cfg.Text.VocabTensor():
+		tokens, err := clip.NewTokenizer(&e.cfg.Text, b)
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrModel, err)
 		}
-		if n := vocab.Len(); n != e.cfg.Text.Vocab {
-			return fmt.Errorf("%w: vocabulary has %d tokens, not %d", ErrModel, n, e.cfg.Text.Vocab)
-		}
-		e.vocab = vocab
+		e.tokens = tokens
 		return nil
 	case "label.ready.names":
 		names := strings.Split(strings.TrimSuffix(string(b), "\n"), "\n")
@@ -302,10 +299,7 @@ func (e *Engine) embed(label string, templates []string) ([]float32, error) {
 	one := make([]float32, e.cfg.Embed)
 	var ids []int32
 	for _, t := range templates {
-		ids = e.vocab.Encode(ids[:0], clip.Expand(t, label), e.cfg.Text.Context)
-		if len(ids) == 0 {
-			ids = append(ids, e.vocab.Unknown())
-		}
+		ids = e.tokens.Encode(ids[:0], clip.Expand(t, label), e.cfg.Text.Context)
 		if err := e.model.EncodeText(one, ids); err != nil {
 			return nil, err
 		}

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"math"
+	"slices"
 	"testing"
 
 	"lqa/quant/clip"
@@ -48,6 +49,12 @@ func encode(t testing.TB, e *engine.Engine, rgba []byte, w, h int) []float32 {
 	}
 	return x
 }
+
+// models are the small ones of enginetest.
+var models = []struct {
+	name string
+	shq  func(t testing.TB, seed uint64, float bool) []byte
+}{{"lite", enginetest.SHQ}, {"clip", enginetest.CLIP}}
 
 // TestStages: pictures and default labels are answered before the text side
 // has come; other labels say that it has not.
@@ -165,38 +172,70 @@ func TestSetFrame_Shapes(t *testing.T) {
 	}
 }
 
-// TestQuantizedNearFloat: eight bits change an embedding little.
+// TestQuantizedNearFloat: rounded weights change an embedding little.
 func TestQuantizedNearFloat(t *testing.T) {
-	q, f := load(t, enginetest.SHQ(t, 5, false)), load(t, enginetest.SHQ(t, 5, true))
-	for seed := range uint32(5) {
-		p := enginetest.Picture(90, 90, seed)
-		if d := numeric.Dot(encode(t, q, p, 90, 90), encode(t, f, p, 90, 90)); d < 0.995 {
-			t.Errorf("picture %d: cosine %v", seed, d)
+	for _, m := range models {
+		q, f := load(t, m.shq(t, 5, false)), load(t, m.shq(t, 5, true))
+		for seed := range uint32(5) {
+			p := enginetest.Picture(90, 90, seed)
+			if d := numeric.Dot(encode(t, q, p, 90, 90), encode(t, f, p, 90, 90)); d < 0.995 {
+				t.Errorf("%s: picture %d: cosine %v", m.name, seed, d)
+			}
 		}
 	}
 }
 
 // TestSameBits: the same RGBA bytes give the same embedding bits on every
-// host; the constant was made once, natively.
+// host; the constants were made once, natively.
 func TestSameBits(t *testing.T) {
-	e := load(t, enginetest.SHQ(t, 7, false))
-	h := sha256.New()
-	for seed := range uint32(4) {
-		w, ht := 120+17*int(seed), 90
-		for _, v := range encode(t, e, enginetest.Picture(w, ht, seed), w, ht) {
-			binary.Write(h, binary.LittleEndian, v)
+	want := map[string]string{"lite": "2413600ea6921883", "clip": "52dfbfd4468f2314"}
+	for _, m := range models {
+		e := load(t, m.shq(t, 7, false))
+		h := sha256.New()
+		for seed := range uint32(4) {
+			w, ht := 120+17*int(seed), 90
+			for _, v := range encode(t, e, enginetest.Picture(w, ht, seed), w, ht) {
+				binary.Write(h, binary.LittleEndian, v)
+			}
+		}
+		xs, err := e.EmbedText([]string{"red dog", "blue cat, mugs!"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, x := range xs {
+			binary.Write(h, binary.LittleEndian, x)
+		}
+		if got := hex.EncodeToString(h.Sum(nil)[:8]); got != want[m.name] {
+			t.Errorf("%s: hash %s, want %s", m.name, got, want[m.name])
 		}
 	}
-	xs, err := e.EmbedText([]string{"red dog", "blue cat, mugs!"})
+}
+
+// TestCLIP_Order: pictures may come before, between and after texts of any
+// length; the bits stay the same.
+func TestCLIP_Order(t *testing.T) {
+	e := load(t, enginetest.CLIP(t, 3, false))
+	p := enginetest.Picture(80, 60, 1)
+	picture := encode(t, e, p, 80, 60)
+	long := "a photo of a photo of a photo of a mug"
+	first, err := e.EmbedPrompts([]string{"mug", long, "of mug"}, []string{"{}"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, x := range xs {
-		binary.Write(h, binary.LittleEndian, x)
+	if !slices.Equal(encode(t, e, p, 80, 60), picture) {
+		t.Error("texts change the next picture")
 	}
-	const want = "2413600ea6921883"
-	if got := hex.EncodeToString(h.Sum(nil)[:8]); got != want {
-		t.Errorf("hash %s, want %s", got, want)
+	again, err := e.EmbedPrompts([]string{long, "of mug", "mug"}, []string{"{}"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, j := range []int{1, 2, 0} {
+		if !slices.Equal(again[i], first[j]) {
+			t.Errorf("text %d has other bits", j)
+		}
+	}
+	if d := numeric.Dot(first[0], first[2]); d > 0.999 {
+		t.Errorf("two texts are one: cosine %v", d)
 	}
 }
 
@@ -244,14 +283,16 @@ func TestEncode_NoAllocations(t *testing.T) {
 	if !isNative {
 		t.Skip("counts allocations of the native host only: calls into JavaScript allocate")
 	}
-	e := load(t, enginetest.SHQ(t, 1, false))
-	p, x := enginetest.Picture(80, 60, 1), make([]float32, 24)
-	if n := testing.AllocsPerRun(20, func() {
-		if e.SetFrame(p, 80, 60) != nil || e.Encode(x) != nil {
-			t.Fatal("failed")
+	for _, m := range models {
+		e := load(t, m.shq(t, 1, false))
+		p, x := enginetest.Picture(80, 60, 1), make([]float32, e.Config().Embed)
+		if n := testing.AllocsPerRun(20, func() {
+			if e.SetFrame(p, 80, 60) != nil || e.Encode(x) != nil {
+				t.Fatal("failed")
+			}
+		}); n != 0 {
+			t.Errorf("%s: %v allocations a frame", m.name, n)
 		}
-	}); n != 0 {
-		t.Errorf("%v allocations a frame", n)
 	}
 }
 

@@ -37,22 +37,33 @@ func read(t testing.TB, path ...string) []byte {
 }
 
 // convertDir makes a .shq of a float model directory, as shq convert does.
-func convertDir(t testing.TB, dir string, float bool) []byte {
+func convertDir(t testing.TB, dir string, o convert.Options) []byte {
 	t.Helper()
-	weights := read(t, dir, "model.safetensors")
-	tensors, err := checkpoint.OpenSafetensors(bytes.NewReader(weights), int64(len(weights)), checkpoint.Limits{})
-	if err != nil {
-		t.Fatal(err)
+	vocab, ready := "vocab.txt", []byte(nil)
+	if strings.HasPrefix(dir, "clip") {
+		vocab = "merges.txt"
+	} else {
+		ready = read(t, dir, "ready_names.txt")
 	}
 	var out bytes.Buffer
-	err = convert.Convert(&out, convert.Input{
-		Config: read(t, dir, "model.json"), Tensors: tensors,
-		Vocab: read(t, dir, "vocab.txt"), ReadyNames: read(t, dir, "ready_names.txt"),
-	}, convert.Options{Name: dir, Float: float})
+	err := convert.Convert(&out, convert.Input{
+		Config: read(t, dir, "model.json"), Tensors: tensors(t, dir, "model.safetensors"),
+		Vocab: read(t, dir, vocab), ReadyNames: ready,
+	}, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+func tensors(t testing.TB, path ...string) *checkpoint.Safetensors {
+	t.Helper()
+	b := read(t, path...)
+	s, err := checkpoint.OpenSafetensors(bytes.NewReader(b), int64(len(b)), checkpoint.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
 }
 
 // rows splits a golden tensor [n,d].
@@ -73,11 +84,7 @@ func rows(t testing.TB, s *checkpoint.Safetensors, name string) [][]float32 {
 // TestTowers_PyTorch: the float path agrees with PyTorch to 1e-4 of the
 // largest value; eight bits stay near.
 func TestTowers_PyTorch(t *testing.T) {
-	b := read(t, "tiny", "golden.safetensors")
-	golden, err := checkpoint.OpenSafetensors(bytes.NewReader(b), int64(len(b)), checkpoint.Limits{})
-	if err != nil {
-		t.Fatal(err)
-	}
+	golden := tensors(t, "tiny", "golden.safetensors")
 	var texts []struct {
 		Text string
 		IDs  []int32
@@ -98,7 +105,7 @@ func TestTowers_PyTorch(t *testing.T) {
 	}
 	for _, float := range []bool{true, false} {
 		t.Run(fmt.Sprintf("float=%v", float), func(t *testing.T) {
-			e := load(t, convertDir(t, "tiny", float))
+			e := load(t, convertDir(t, "tiny", convert.Options{Name: "tiny", Float: float}))
 			n := 4 * e.ViewSize() * e.ViewSize()
 			x := make([]float32, e.Config().Embed)
 			for i, want := range rows(t, golden, "embeddings") {

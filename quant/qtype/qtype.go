@@ -34,6 +34,9 @@ const (
 	Q6 Kind = "q6"
 )
 
+// Linear reports whether a linear layer's weight [N,K] may be of this kind.
+func (k Kind) Linear() bool { return k == F16 || k == Q8C }
+
 // PanelCols is the number of output rows n (GEMM columns) a panel holds, and
 // PanelK how many consecutive k stand together.
 const (

@@ -14,7 +14,9 @@ import (
 	"github.com/urfave/cli/v3"
 
 	"lqa/quant/checkpoint"
+	"lqa/quant/clip"
 	"lqa/quant/convert"
+	"lqa/quant/qtype"
 	"lqa/quant/shq"
 )
 
@@ -31,9 +33,11 @@ func convertCommand() *cli.Command {
    shq convert build/train/model -o model.shq
    shq convert build/train/model -o float.shq --float
    shq convert DIR -o model.shq --source "EfficientNet-Lite0" --licence Apache-2.0
+   shq convert DIR -o clip.shq --kind 'text.layer.*=q8c' --kind 'image.layer.00.*=q8c'
 
 DIR holds model.json (the configuration), model.safetensors (float weights),
-vocab.txt (one WordPiece a line) and, if the model has ready labels,
+vocab.txt (one WordPiece a line) or, if the text side is a transformer,
+merges.txt (CLIP's, one pair a line) and, if the model has ready labels,
 ready_names.txt (one name a line). The same directory and flags give the same
 bytes. The file is checked, written beside its place and then renamed.
 
@@ -41,6 +45,7 @@ bytes. The file is checked, written beside its place and then renamed.
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "output", Aliases: []string{"o"}, Usage: "write to `FILE`", Required: true},
 			&cli.BoolFlag{Name: "float", Usage: "keep every weight as float16"},
+			&cli.StringSliceFlag{Name: "kind", Usage: "store the linear weights that fit a pattern as that kind, `PATTERN=KIND` (repeatable; the last that fits holds)"},
 			&cli.StringSliceFlag{Name: "keep", Usage: "keep the weights that fit `PATTERN` as float16 (repeatable), as in image.block.00.*"},
 			&cli.StringFlag{Name: "name", Usage: "the model's `NAME` (default: FILE's name without .shq)"},
 			&cli.StringFlag{Name: "source", Usage: "where the weights come from (default: \"source\" in the safetensors metadata)"},
@@ -62,7 +67,15 @@ func convertAction(_ context.Context, c *cli.Command) error {
 	if in.Config, err = os.ReadFile(filepath.Join(dir, "model.json")); err != nil {
 		return err
 	}
-	if in.Vocab, err = os.ReadFile(filepath.Join(dir, "vocab.txt")); err != nil {
+	cfg, err := clip.ParseConfig(in.Config)
+	if err != nil {
+		return err
+	}
+	vocab := "vocab.txt"
+	if cfg.Text.VocabTensor() == "text.merges" {
+		vocab = "merges.txt"
+	}
+	if in.Vocab, err = os.ReadFile(filepath.Join(dir, vocab)); err != nil {
 		return err
 	}
 	in.ReadyNames, err = os.ReadFile(filepath.Join(dir, "ready_names.txt"))
@@ -84,10 +97,19 @@ func convertAction(_ context.Context, c *cli.Command) error {
 	}
 	in.Tensors = tensors
 
+	var kinds []convert.Choice
+	for _, k := range c.StringSlice("kind") {
+		pattern, kind, ok := strings.Cut(k, "=")
+		if !ok {
+			return usageError{fmt.Errorf("--kind %q is no PATTERN=KIND", k)}
+		}
+		kinds = append(kinds, convert.Choice{Pattern: pattern, Kind: qtype.Kind(kind)})
+	}
 	count, worst := 0, convert.Outcome{}
 	o := convert.Options{
 		Name:  cmp.Or(c.String("name"), strings.TrimSuffix(filepath.Base(out), ".shq")),
 		Float: c.Bool("float"),
+		Kinds: kinds,
 		Keep:  c.StringSlice("keep"),
 		Provenance: shq.Provenance{
 			Source:  cmp.Or(c.String("source"), tensors.Metadata()["source"]),

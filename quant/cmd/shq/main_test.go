@@ -148,6 +148,18 @@ func TestRun(t *testing.T) {
 	command(t, exitInput, "inspect", bad)
 }
 
+// TestRun_CLIP: a transformer's directory has merges.txt in place of vocab.txt.
+func TestRun_CLIP(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "clip.shq")
+	_, talk := command(t, exitOK, "convert", "-v", "--kind", "text.layer.*=f16", "../../engine/testdata/clip-quick", "-o", file)
+	for _, want := range []string{"text.layer.01.mlp.in.weight          f16", "image.layer.01.mlp.in.weight         q8c"} {
+		if !strings.Contains(talk, want) {
+			t.Errorf("%q is not in what convert tells:\n%s", want, talk)
+		}
+	}
+	command(t, exitOK, "verify", file)
+}
+
 func TestRun_Mistakes(t *testing.T) {
 	dir, out := tinyModel(t), filepath.Join(t.TempDir(), "a.shq")
 	command(t, exitUsage)
@@ -155,6 +167,8 @@ func TestRun_Mistakes(t *testing.T) {
 	command(t, exitUsage, "convert", dir)
 	command(t, exitUsage, "convert", "-o", out)
 	command(t, exitUsage, "convert", "-o", out, dir, dir)
+	command(t, exitUsage, "convert", "--kind", "q8c", "-o", out, dir)
+	command(t, exitInput, "convert", "--kind", "image.*=q9", "-o", out, dir)
 	command(t, exitUsage, "inspect", "--frobnicate", out)
 	command(t, exitUsage, "verify")
 	command(t, exitIO, "verify", out)
@@ -167,7 +181,7 @@ func TestRun_Mistakes(t *testing.T) {
 	}
 
 	write(t, filepath.Join(dir, "vocab.txt"), []byte("[UNK]\n"))
-	if _, talk := command(t, exitInput, "convert", dir, "-o", out); !strings.Contains(talk, "vocabulary has 1 pieces") {
+	if _, talk := command(t, exitInput, "convert", dir, "-o", out); !strings.Contains(talk, "1 pieces, the configuration says 4") {
 		t.Errorf("convert says %q", talk)
 	}
 	write(t, filepath.Join(dir, "model.safetensors"), read(t, filepath.Join(dir, "model.safetensors"))[:99])

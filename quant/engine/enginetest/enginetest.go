@@ -44,22 +44,58 @@ var vocab = strings.Fields("[PAD] [UNK] a photo of ##s mug banana key ##board do
 // ReadyNames are the small model's ready labels.
 var ReadyNames = []string{"mug", "banana", "keyboard"}
 
+// CLIPConfig is the small CLIP's configuration: both activations, both ways to
+// find the end of a text, an MLP that is no whole number of vectors.
+func CLIPConfig() *clip.Config {
+	return &clip.Config{
+		Embed: 20, LogitScale: 20, Temperature: 1,
+		Image: clip.Image{
+			Kind: "vit", Size: 56, Mean: [3]float32{0.48, 0.46, 0.41}, Std: [3]float32{0.27, 0.26, 0.28}, Patch: 14, Width: 48,
+			Transformer: clip.Transformer{Layers: 2, Heads: 3, MLP: 100, Activation: "quick_gelu", Eps: 1e-5},
+		},
+		Text: clip.Text{Kind: "transformer", Vocab: 514 + len(merges), Width: 32, Context: 16, EOS: 513 + len(merges),
+			Transformer: clip.Transformer{Layers: 2, Heads: 2, MLP: 68, Activation: "gelu", Eps: 1e-5},
+			Templates:   []string{"a photo of a {}", "{}"}, Defaults: []string{"mug", "banana"}, Ready: 3},
+	}
+}
+
+var merges = []string{"a n", "m u", "mu g</w>", "o f</w>", "an an", "r e"}
+
 // SHQ writes the small model; float keeps all weights in half precision. The
 // same seed gives the same bytes.
 func SHQ(t testing.TB, seed uint64, float bool) []byte {
 	t.Helper()
-	cfg := Config()
+	return write(t, Config(), []byte(strings.Join(vocab, "\n")), seed, float)
+}
+
+// CLIP is SHQ for the small CLIP. Where it is not float, its linear layers are
+// of all kinds in turn.
+func CLIP(t testing.TB, seed uint64, float bool) []byte {
+	t.Helper()
+	packed, err := clip.PackMerges(merges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return write(t, CLIPConfig(), packed, seed, float)
+}
+
+// linearKinds are what a transformer's linear layers are stored as.
+var linearKinds = []qtype.Kind{qtype.Q8C, qtype.F16}
+
+func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool) []byte {
+	t.Helper()
 	rng := rand.New(rand.NewPCG(seed, 0))
 	raw, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	stages := make([][]shq.TensorData, 2)
+	linear := 0
 	for _, s := range cfg.Tensors() {
 		d := shq.TensorData{Name: s.Name, Kind: s.Default, Shape: s.Shape}
 		switch {
-		case s.Name == "text.vocab":
-			d.Data = []byte(strings.Join(vocab, "\n"))
+		case s.Name == cfg.Text.VocabTensor():
+			d.Data = vocab
 			d.Shape = []int{len(d.Data)}
 		case s.Name == "label.ready.names":
 			d.Data = []byte(strings.Join(ReadyNames, "\n") + "\n")
@@ -70,15 +106,23 @@ func SHQ(t testing.TB, seed uint64, float bool) []byte {
 				n *= v
 			}
 			// Keep the variance of activations near 1 from layer to layer.
+			var middle float32
 			spread := 1.7 / float32(max(1, cols))
-			if strings.HasSuffix(s.Name, ".bias") {
+			switch {
+			case strings.HasSuffix(s.Name, ".bias"):
 				spread = 0.1
-			} else if cols > 1 {
+			case len(s.Shape) == 1: // a norm's gain
+				middle, spread = 1, 0.3
+			case cols > 1:
 				spread = 2.4 * invSqrt(cols)
 			}
 			x := make([]float32, n)
 			for i := range x {
-				x[i] = (rng.Float32()*2 - 1) * spread
+				x[i] = middle + float32((rng.Float32()*2-1)*spread)
+			}
+			if s.Linear() && strings.Contains(s.Name, ".layer.") {
+				d.Kind = linearKinds[linear%len(linearKinds)]
+				linear++
 			}
 			if float {
 				d.Kind = qtype.F16

@@ -1,0 +1,74 @@
+package clip
+
+import (
+	"lqa/quant/kernel"
+	"lqa/quant/qtype"
+)
+
+// The transformers of CLIP (A. Radford et al., 2021; code: CLIPVisionTransformer
+// and CLIPTextTransformer of huggingface/transformers). Widths are multiples of
+// kernel.Lanes, so rows have no padding.
+
+// vit records the image tower. tokens are [T][W] float32 that nobody else
+// writes: row 0, the class token at its position, stays from frame to frame.
+func (t *tower) vit(im *Image, tokens uint32) {
+	grid := im.Size / im.Patch
+	row := 4 * im.Width
+	patches := t.patches(im, im.Patch, im.Patch, 0, grid)
+	rest := tokens + uint32(row)
+	t.linearFrom("image.patch", patches, im.Patch*im.Patch*3, rest, grid*grid, -kernel.Inf, kernel.Inf)
+	t.add(kernel.Add{Y: rest, X: t.m.values["image.position.weight"].at + uint32(row), N: grid * grid * im.Width})
+	n := im.Tokens()
+	t.norm("image.pre", tokens, t.buf("x", n*row), n, im.Width, im.Eps)
+	class := t.blocks("image", &im.Transformer, im.Width, n, 0, false)
+	y := t.buf("y", row)
+	t.norm("image.post", class, y, 1, im.Width, im.Eps)
+	t.embed("image.project", y)
+}
+
+// textTransformer records the text tower for n tokens, pooled at the last.
+// Under the causal mask no token after it could change it.
+func (t *tower) textTransformer(tx *Text, n int) {
+	x := t.buf("x", 4*n*tx.Width)
+	t.add(t.m.tables["text.token"].gather(t.m.text.ids, x, n))
+	t.add(kernel.Add{Y: x, X: t.m.values["text.position.weight"].at, N: n * tx.Width})
+	last := t.blocks("text", &tx.Transformer, tx.Width, n, n-1, true)
+	y := t.buf("y", 4*tx.Width)
+	t.norm("text.final", last, y, 1, tx.Width, tx.Eps)
+	t.embed("text.project", y)
+}
+
+// blocks records a tower's blocks over the n rows of buffer "x", in place, and
+// returns where row pooled lies: the only one that is right afterwards.
+func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causal bool) uint32 {
+	x, y := t.buf("x", 4*n*width), t.buf("y", 4*n*width)
+	wide := t.buf("wide", 4*n*max(3*width, stride(c.MLP)))
+	for i := range c.Layers {
+		name := blockName(tower, i)
+		t.norm(name+"norm1", x, y, n, width, c.Eps)
+		t.linear(name+"attn.in", y, wide, n, -kernel.Inf, kernel.Inf)
+		a := kernel.Attention{X: wide, Y: y, T: n, H: c.Heads, D: width / c.Heads, LDX: 3 * width, LDY: width,
+			Causal: causal, Float: t.m.linears[name+"attn.in"].kind == qtype.F16}
+		a.Pack, a.Scratch = t.buf("pack", a.PackLen()), t.buf("attention", a.ScratchLen())
+		t.add(kernel.AttentionPack(a))
+		t.add(a)
+		if i == c.Layers-1 { // nobody reads the other rows
+			x, y, n = x+uint32(4*pooled*width), y+uint32(4*pooled*width), 1
+		}
+		t.linearAdd(name+"attn.out", y, x, n)
+		t.norm(name+"norm2", x, y, n, width, c.Eps)
+		t.linear(name+"mlp.in", y, wide, n, -kernel.Inf, kernel.Inf)
+		if floats := n * stride(c.MLP); c.Activation == quickGELU {
+			t.add(kernel.QuickGELU{X: wide, N: floats})
+		} else {
+			t.add(kernel.GELU{X: wide, N: floats})
+		}
+		t.linearAdd(name+"mlp.out", wide, x, n)
+	}
+	return x
+}
+
+// norm records a LayerNorm over rows of x.
+func (t *tower) norm(name string, x, y uint32, rows, width int, eps float32) {
+	t.add(kernel.LayerNorm{X: x, W: t.m.values[name+".weight"].at, Y: y, M: rows, N: width, LDX: width, LDY: width, Eps: eps})
+}

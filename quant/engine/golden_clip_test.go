@@ -1,0 +1,90 @@
+package engine_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+
+	"lqa/quant/clip"
+	"lqa/quant/convert"
+	"lqa/quant/numeric"
+	"lqa/quant/qtype"
+)
+
+// TestCLIP_Transformers: both of CLIP's transformers agree with those of
+// huggingface/transformers, from the picture's pixels and the text's letters
+// on. Pictures are cropped as OpenAI's CLIP does; transformers rounds half a
+// pixel down where that rounds it to even (assets/train/goldens_clip.py).
+func TestCLIP_Transformers(t *testing.T) {
+	paths := []struct {
+		name   string
+		o      convert.Options
+		cosine float32 // at least; 1: float, within 1e-4 of the largest value
+	}{
+		{"float", convert.Options{Float: true}, 1},
+		{"q8c", convert.Options{Kinds: []convert.Choice{{Pattern: "*", Kind: qtype.Q8C}}}, 0.999},
+	}
+	for _, dir := range []string{"clip-quick", "clip-gelu"} {
+		golden := tensors(t, dir, "golden.safetensors")
+		var inputs struct {
+			Pictures [][2]int
+			Texts    []struct {
+				Text string
+				IDs  []int32
+			}
+		}
+		if err := json.Unmarshal(read(t, dir, "golden.json"), &inputs); err != nil {
+			t.Fatal(err)
+		}
+		for _, p := range paths {
+			t.Run(fmt.Sprint(dir, "/", p.name), func(t *testing.T) {
+				e := load(t, convertDir(t, dir, p.o))
+				var worst, least float32 = 0, 1
+				compare := func(what any, got, want []float32) {
+					t.Helper()
+					var off, largest float32
+					for i, w := range want {
+						off, largest = max(off, got[i]-w, w-got[i]), max(largest, w, -w)
+					}
+					cos := numeric.Dot(got, want)
+					worst, least = max(worst, off/largest), min(least, cos)
+					if p.cosine == 1 && !(off <= 1e-4*largest) || p.cosine < 1 && !(cos >= p.cosine) {
+						t.Errorf("%v: off by %.2g of %.2g, cosine %v", what, off, largest, cos)
+					}
+				}
+				for i, want := range rows(t, golden, "images") {
+					w, h := inputs.Pictures[i][0], inputs.Pictures[i][1]
+					compare(inputs.Pictures[i], encode(t, e, synthetic(w, h), w, h), want)
+				}
+				bpe := tokenizer(t, e.Config(), dir)
+				for i, want := range rows(t, golden, "texts") {
+					in := inputs.Texts[i]
+					if ids := bpe.Encode(nil, in.Text, e.Config().Text.Context); !slices.Equal(ids, in.IDs) {
+						t.Errorf("%q: tokens %v, want %v", in.Text, ids, in.IDs)
+					}
+					got, err := e.EmbedPrompts([]string{in.Text}, []string{"{}"})
+					if err != nil {
+						t.Fatal(err)
+					}
+					compare(in.Text, got[0], want)
+				}
+				t.Logf("off by at most %.2g of the largest value, least cosine %.6f", worst, least)
+			})
+		}
+	}
+}
+
+func tokenizer(t testing.TB, cfg *clip.Config, dir string) clip.Tokenizer {
+	t.Helper()
+	merges, err := clip.PackMerges(strings.Split(strings.TrimSpace(string(read(t, dir, "merges.txt"))), "\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bpe, err := clip.NewTokenizer(&cfg.Text, merges)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return bpe
+}
