@@ -36,7 +36,7 @@ func (t *tower) efficientNetLite(im *Image) {
 	patches := t.patches(im, stemK, stemS, pad, size)
 	in, out := "a", "b"
 	y := t.buf(in, 4*size*size*stride(im.Stem))
-	t.linearFrom("image.stem", patches, stemK*stemK*3, y, size*size, 0, 6)
+	t.linearFrom("image.stem", patches, stemK*stemK*3, y, size*size, 0, 6, false)
 
 	for i, b := range im.Blocks {
 		name := fmt.Sprintf("image.block.%02d.", i)

@@ -23,12 +23,15 @@ type Model struct {
 	values   map[string]*values // by whole tensor name
 	held     map[string][]byte  // weights whose bias has not come yet
 	programs []program
+	once     uint32 // list of a single command, run at load
 
 	image     uint32 // command list of the image tower
 	embedding uint32 // [D8] float32, its result
 
 	text textTower
 }
+
+const onceBytes = 128
 
 // program is a recorded command list and where it goes.
 type program struct {
@@ -56,10 +59,26 @@ func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
 			m.values[s.Name] = newValues(l, s.Shape)
 		}
 	}
+	m.once = l.Alloc(device.Commands, onceBytes)
 	m.view = newView(l, cfg.Image.Size)
 	m.layoutImage(l)
 	m.layoutText(l)
 	return m
+}
+
+// Lists are command lists with every command that the model will run.
+func (m *Model) Lists() []kernel.List {
+	once := m.view.commands(nil, kernel.Resampling{}, kernel.Resampling{}, 0, 0, 0)
+	for _, n := range m.linears {
+		if n.low.Bits != 0 {
+			once = n.sums().Append(once)
+		}
+	}
+	lists := []kernel.List{once.End()}
+	for _, p := range m.programs {
+		lists = append(lists, p.list)
+	}
+	return lists
 }
 
 // Start writes the command lists; dev was started with the model's layout.
@@ -106,7 +125,7 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 	if f := m.filters[layer]; f != nil {
 		return f.put(m.dev, weight, b)
 	}
-	return m.linears[layer].put(m.dev, weight, b)
+	return m.linears[layer].put(m, weight, b)
 }
 
 // Frame is where a picture's RGBA bytes go, and how many fit.

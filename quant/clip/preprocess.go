@@ -89,10 +89,7 @@ func (v *view) prepare(d *device.Device, w, h int) error {
 	for i := range rv.Starts {
 		rv.Starts[i] -= int32(first)
 	}
-	list := kernel.ResizeH{X: v.frame + uint32(first*w*4), Y: v.mid, Table: v.tableH,
-		Rows: rows, Stride: w * 4, Count: v.size, Taps: rh.Taps}.Append(nil)
-	list = kernel.ResizeV{X: v.mid, Y: v.pixels, Table: v.tableV,
-		Width: v.size, Count: v.size, Taps: rv.Taps}.Append(list).End()
+	list := v.commands(nil, rh, rv, first, rows, w).End()
 	v.width, v.height = 0, 0 // until all is written
 	for _, p := range []struct {
 		at    uint32
@@ -104,4 +101,13 @@ func (v *view) prepare(d *device.Device, w, h int) error {
 	}
 	v.width, v.height = w, h
 	return nil
+}
+
+// commands appends those that make a view of rows first and on of a picture w
+// wide.
+func (v *view) commands(l kernel.List, rh, rv kernel.Resampling, first, rows, w int) kernel.List {
+	l = kernel.ResizeH{X: v.frame + uint32(first*w*4), Y: v.mid, Table: v.tableH,
+		Rows: rows, Stride: w * 4, Count: v.size, Taps: rh.Taps}.Append(l)
+	return kernel.ResizeV{X: v.mid, Y: v.pixels, Table: v.tableV,
+		Width: v.size, Count: v.size, Taps: rv.Taps}.Append(l)
 }

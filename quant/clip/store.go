@@ -9,30 +9,56 @@ import (
 	"lqa/quant/qtype"
 )
 
-// linear is a layer y = x·wᵀ + bias in device memory: quantized (w codes, cols
-// as kernel.PackCols) or float32 (w as kernel.PackF32).
+// linear is a layer y = x·wᵀ + bias in device memory. w and epi are, by kind,
+// codes and kernel.PackCols, the tensor's bytes and kernel.PackLowCols, or
+// kernel.PackF32 alone.
 type linear struct {
 	rows, cols int
 	kind       qtype.Kind
+	low        qtype.Low // of a low-bit kind
 	w, epi     uint32
+	scratch    uint32 // of the tower that has the layer
 }
 
 func newLinear(l *device.Layout, kind qtype.Kind, rows, cols int) *linear {
 	n := &linear{rows: rows, cols: cols, kind: kind}
-	if kind == qtype.Q8C {
+	var low bool
+	switch n.low, low = kind.Low(); {
+	case low:
+		size, _ := kind.Size([]int{rows, cols}) // checked with the file
+		n.w = l.Alloc(device.Weights, size)
+		n.epi = l.Alloc(device.Weights, 4*kernel.PackedLowColsLen(rows))
+	case kind == qtype.Q8C:
 		n.w = l.Alloc(device.Weights, qtype.RoundUp(rows, qtype.PanelCols)*qtype.RoundUp(cols, qtype.PanelK))
 		n.epi = l.Alloc(device.Weights, 4*kernel.PackedColsLen(rows))
-	} else {
+	default:
 		n.w = l.Alloc(device.Weights, 4*kernel.PackedF32Len(rows, cols))
 	}
 	return n
 }
 
+// sums is the command that makes a low-bit layer's column sums at load.
+func (n *linear) sums() kernel.ColSums {
+	return kernel.ColSums{W: n.w, Cols: n.epi, Scratch: n.scratch, K: n.cols, N: n.rows, Low: n.low}
+}
+
 // put writes the layer; weight and bias are the tensors' bytes.
-func (n *linear) put(d *device.Device, weight, bias []byte) error {
-	b := make([]float32, n.rows)
+func (n *linear) put(m *Model, weight, bias []byte) error {
+	d, b := m.dev, make([]float32, n.rows)
 	numeric.FromFloat16(b, bias)
-	if n.kind == qtype.Q8C {
+	switch {
+	case n.low.Bits != 0:
+		if err := d.Write(n.w, weight); err != nil {
+			return err
+		}
+		if err := d.WriteF32(n.epi, kernel.PackLowCols(b)); err != nil {
+			return err
+		}
+		if err := d.WriteU32(m.once, n.sums().Append(nil).End()); err != nil {
+			return err
+		}
+		return d.Run(m.once)
+	case n.kind == qtype.Q8C:
 		scales, codes := qtype.Q8C.Scales(weight, n.rows), weight[qtype.Q8C.ScaleBytes(n.rows):]
 		if err := d.Write(n.w, codes); err != nil {
 			return err

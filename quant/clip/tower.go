@@ -51,30 +51,41 @@ func stride(c int) int { return qtype.RoundUp(c, kernel.Lanes) }
 // linear records y = clamp(x·wᵀ + bias, lo, hi) over rows of x, quantizing
 // them first where the layer is.
 func (t *tower) linear(name string, x, y uint32, rows int, lo, hi float32) {
-	t.linearFrom(name, x, stride(t.m.linears[name].cols), y, rows, lo, hi)
-}
-
-// linearFrom is linear over rows that are ldx floats apart.
-func (t *tower) linearFrom(name string, x uint32, ldx int, y uint32, rows int, lo, hi float32) {
-	n := t.m.linears[name]
-	if n.kind != qtype.Q8C {
-		t.add(kernel.GEMMF32{A: x, W: n.w, Y: y, M: rows, K: n.cols, N: n.rows,
-			LDA: ldx, LDY: stride(n.rows), Lo: lo, Hi: hi})
-		return
-	}
-	k4 := qtype.RoundUp(n.cols, 4)
-	q, s := t.buf("codes", 2*rows*k4), t.buf("scales", 8*rows)
-	t.add(kernel.Quant{X: x, Q: q, S: s, M: rows, K: n.cols, LDX: ldx})
-	t.add(kernel.GEMMQ8C{Q: q, S: s, W: n.w, Cols: n.epi, Y: y, Scratch: t.buf("scratch", 16*k4),
-		M: rows, K: n.cols, N: n.rows, LDY: stride(n.rows), Lo: lo, Hi: hi})
+	t.linearFrom(name, x, stride(t.m.linears[name].cols), y, rows, lo, hi, false)
 }
 
 // linearAdd records y += x·wᵀ + bias over rows of x.
 func (t *tower) linearAdd(name string, x, y uint32, rows int) {
-	floats := rows * stride(t.m.linears[name].rows)
-	sum := t.buf("sum", 4*floats)
-	t.linear(name, x, sum, rows, -kernel.Inf, kernel.Inf)
-	t.add(kernel.Add{Y: y, X: sum, N: floats})
+	t.linearFrom(name, x, stride(t.m.linears[name].cols), y, rows, -kernel.Inf, kernel.Inf, true)
+}
+
+// linearFrom is linear, or linearAdd, over rows that are ldx floats apart.
+func (t *tower) linearFrom(name string, x uint32, ldx int, y uint32, rows int, lo, hi float32, add bool) {
+	n := t.m.linears[name]
+	ldy := stride(n.rows)
+	if n.kind == qtype.F16 {
+		out := y
+		if add {
+			out = t.buf("sum", 4*rows*ldy)
+		}
+		t.add(kernel.GEMMF32{A: x, W: n.w, Y: out, M: rows, K: n.cols, N: n.rows, LDA: ldx, LDY: ldy, Lo: lo, Hi: hi})
+		if add {
+			t.add(kernel.Add{Y: y, X: out, N: rows * ldy})
+		}
+		return
+	}
+	n.scratch = t.buf("scratch", kernel.GEMMScratch(n.cols)*kernel.MaxThreads)
+	q, s := t.buf("codes", kernel.QuantLowBytes(rows, n.cols)), t.buf("scales", 8*rows)
+	if n.kind == qtype.Q8C {
+		t.add(kernel.Quant{X: x, Q: q, S: s, M: rows, K: n.cols, LDX: ldx})
+		t.add(kernel.GEMMQ8C{Q: q, S: s, W: n.w, Cols: n.epi, Y: y, Scratch: n.scratch,
+			M: rows, K: n.cols, N: n.rows, LDY: ldy, Lo: lo, Hi: hi, Add: add})
+		return
+	}
+	starts := t.buf("starts", kernel.QuantLowStarts(n.low, rows, n.cols))
+	t.add(kernel.QuantLow{X: x, Q: q, S: s, Starts: starts, M: rows, K: n.cols, LDX: ldx, Low: n.low})
+	t.add(kernel.GEMMLow{Q: q, S: s, Starts: starts, W: n.w, Cols: n.epi, Y: y, Scratch: n.scratch,
+		M: rows, K: n.cols, N: n.rows, LDY: ldy, Low: n.low, Lo: lo, Hi: hi, Add: add})
 }
 
 // patches records the view's normalised pixels as rows of side²·3 floats, one

@@ -16,7 +16,7 @@ func (t *tower) vit(im *Image, tokens uint32) {
 	row := 4 * im.Width
 	patches := t.patches(im, im.Patch, im.Patch, 0, grid)
 	rest := tokens + uint32(row)
-	t.linearFrom("image.patch", patches, im.Patch*im.Patch*3, rest, grid*grid, -kernel.Inf, kernel.Inf)
+	t.linearFrom("image.patch", patches, im.Patch*im.Patch*3, rest, grid*grid, -kernel.Inf, kernel.Inf, false)
 	t.add(kernel.Add{Y: rest, X: t.m.values["image.position.weight"].at + uint32(row), N: grid * grid * im.Width})
 	n := im.Tokens()
 	t.norm("image.pre", tokens, t.buf("x", n*row), n, im.Width, im.Eps)

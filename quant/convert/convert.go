@@ -287,7 +287,11 @@ func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, 
 	case qtype.F16:
 		t.Data = numeric.AppendFloat16(nil, x...)
 	default:
-		panic("convert: no way to store this kind")
+		low, ok := t.Kind.Low()
+		if !ok {
+			panic("convert: no way to store this kind")
+		}
+		t.Data = low.Append(nil, x, rows, spec.Shape[1])
 	}
 	y, err := t.Kind.Dequantize(t.Data, t.Shape)
 	if err != nil {

@@ -83,6 +83,21 @@ func checkValues(t *shq.Tensor, b []byte) error {
 	bad := func(format string, args ...any) error {
 		return fmt.Errorf("%w: tensor %q: %s", ErrContent, t.Name, fmt.Sprintf(format, args...))
 	}
+	if err := t.Kind.CheckScales(b, t.Shape); err != nil {
+		return bad("%v", err)
+	}
+	if low, ok := t.Kind.Low(); ok {
+		n, k := t.Shape[0], t.Shape[1]
+		codes := b[low.ScaleBytes(n, k):]
+		for r := range qtype.RoundUp(n, qtype.PanelCols) {
+			for c := range qtype.RoundUp(k, qtype.PanelK) {
+				if (r >= n || c >= k) && low.Code(codes, r, c, k) != low.Zero() {
+					return bad("padding at [%d,%d] is not zero", r, c)
+				}
+			}
+		}
+		return nil
+	}
 	switch t.Kind {
 	case qtype.F16:
 		for i := 0; i < len(b); i += 2 {
@@ -92,9 +107,6 @@ func checkValues(t *shq.Tensor, b []byte) error {
 		}
 	case qtype.Q8C, qtype.Q8R:
 		n, k := t.Shape[0], t.Shape[1]
-		if err := t.Kind.CheckScales(b, t.Shape); err != nil {
-			return bad("%v", err)
-		}
 		codes := b[t.Kind.ScaleBytes(n):]
 		for i, c := range codes {
 			if c == 0x80 {

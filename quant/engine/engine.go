@@ -91,7 +91,7 @@ func Open(r io.Reader, o Options) (*Engine, error) {
 	}
 	var layout device.Layout
 	e.model = clip.Layout(cfg, kinds, &layout)
-	if e.dev, err = device.Start(o.Host, &layout, device.Options{}); err != nil {
+	if e.dev, err = device.Start(o.Host, &layout, device.Options{Lists: e.model.Lists()}); err != nil {
 		return nil, err
 	}
 	if err := e.model.Start(e.dev); err != nil {

@@ -25,6 +25,10 @@ func TestCLIP_Transformers(t *testing.T) {
 	}{
 		{"float", convert.Options{Float: true}, 1},
 		{"q8c", convert.Options{Kinds: []convert.Choice{{Pattern: "*", Kind: qtype.Q8C}}}, 0.999},
+		// The image tower, rounded to the nearest.
+		{"q6", convert.Options{Kinds: []convert.Choice{{Pattern: "image.*", Kind: "q6"}}}, 0.999},
+		{"q5", convert.Options{Kinds: []convert.Choice{{Pattern: "image.*", Kind: "q5"}}}, 0.995},
+		{"q4", convert.Options{Kinds: []convert.Choice{{Pattern: "image.*", Kind: "q4"}}}, 0.97},
 	}
 	for _, dir := range []string{"clip-quick", "clip-gelu"} {
 		golden := tensors(t, dir, "golden.safetensors")

@@ -35,7 +35,10 @@ const (
 )
 
 // Linear reports whether a linear layer's weight [N,K] may be of this kind.
-func (k Kind) Linear() bool { return k == F16 || k == Q8C }
+func (k Kind) Linear() bool {
+	_, low := k.Low()
+	return k == F16 || k == Q8C || low
+}
 
 // PanelCols is the number of output rows n (GEMM columns) a panel holds, and
 // PanelK how many consecutive k stand together.

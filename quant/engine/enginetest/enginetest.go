@@ -80,7 +80,7 @@ func CLIP(t testing.TB, seed uint64, float bool) []byte {
 }
 
 // linearKinds are what a transformer's linear layers are stored as.
-var linearKinds = []qtype.Kind{qtype.Q8C, qtype.F16}
+var linearKinds = []qtype.Kind{"q4", "q5", "q6", qtype.Q8C, "q4g32", qtype.F16}
 
 func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool) []byte {
 	t.Helper()
@@ -132,8 +132,14 @@ func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool
 				d.Data = qtype.AppendQ8C(nil, x, s.Shape[0], s.Shape[1])
 			case qtype.Q8R:
 				d.Data = qtype.AppendQ8R(nil, x, s.Shape[0], s.Shape[1])
-			default:
+			case qtype.F16:
 				d.Data = numeric.AppendFloat16(nil, x...)
+			default:
+				low, ok := d.Kind.Low()
+				if !ok {
+					t.Fatalf("no way to store kind %s", d.Kind)
+				}
+				d.Data = low.Append(nil, x, s.Shape[0], s.Shape[1])
 			}
 		}
 		stages[s.Stage] = append(stages[s.Stage], d)
