@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"time"
+	"slices"
 
 	"lqa/quant/clip"
 	"lqa/quant/shq"
@@ -39,9 +37,8 @@ const coldScript = `new Promise((resolve) => {
 	document.addEventListener('lqa-result', () => resolve(performance.now()), {once: true});
 })`
 
-// chromium measures in a real browser: the page's own worker, driven over its
-// protocol from an empty page, and the whole page for the cold start.
-func chromium(out *json.Encoder) error {
+// chromium measures in a real browser.
+func chromium(c choice, out *json.Encoder) error {
 	if _, err := browser.Find(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: skipped:", err)
 		return nil
@@ -51,23 +48,28 @@ func chromium(out *json.Encoder) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(root, "build", "bench-site")
+	d := newDirs(root)
 	fmt.Fprintln(os.Stderr, "chromium: building the site")
-	if err := site.Build(ctx, root, dir, os.Stderr); err != nil {
+	if err := site.Build(ctx, root, d.site, os.Stderr); err != nil {
 		return err
 	}
-	handler := site.NewServer(dir, nil)
-	handler.Replace(client.BlankPath, []byte(client.Blank))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	url, stop, err := d.serve()
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	go server.Serve(ln)
-	defer server.Close()
-	url := fmt.Sprintf("http://localhost:%d", ln.Addr().(*net.TCPAddr).Port)
+	defer stop()
+	if slices.Contains(c.models, shipped) {
+		if err := shippedRows(d, url, out); err != nil {
+			return err
+		}
+	}
+	return comparedRows(c, d, url, out)
+}
 
-	cfg, weights, err := manifest(filepath.Join(dir, "model.shq"))
+// shippedRows measures the shipped model: the page's own worker, driven over
+// its protocol from an empty page, and the whole page for the cold start.
+func shippedRows(d dirs, url string, out *json.Encoder) error {
+	cfg, weights, err := manifest(filepath.Join(d.site, "model.shq"))
 	if err != nil {
 		return err
 	}
@@ -86,6 +88,44 @@ func chromium(out *json.Encoder) error {
 	}
 	r.KernelBytes = rows[0].KernelBytes
 	return out.Encode(r)
+}
+
+// comparedRows measures the other models side by side with the peers.
+func comparedRows(c choice, d dirs, url string, out *json.Encoder) error {
+	b, err := browser.Start(browser.Options{})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	blank, err := blankBytes(b, url)
+	if err != nil {
+		return err
+	}
+	var all []row
+	for _, model := range c.models {
+		if model == shipped {
+			continue
+		}
+		var pages []*contender
+		if c.peers {
+			pages = d.peers(model, c.threads)
+		}
+		rows := sideBySide(b, url, pages, c.n, blank)
+		compare(rows)
+		for _, r := range rows {
+			if err := out.Encode(r); err != nil {
+				return err
+			}
+		}
+		all = append(all, rows...)
+	}
+	if len(all) == 0 {
+		return nil
+	}
+	var text bytes.Buffer
+	table(&text, all)
+	os.Stderr.Write(text.Bytes())
+	return os.WriteFile(filepath.Join(filepath.Dir(d.made), "bench.md"), text.Bytes(), 0o644)
 }
 
 // manifest reads what the model is.
