@@ -63,7 +63,7 @@ func chromium(c choice, out *json.Encoder) error {
 			return err
 		}
 	}
-	return comparedRows(c, d, url, out)
+	return comparedRows(c, root, d, url, out)
 }
 
 // shippedRows measures the shipped model: the page's own worker, driven over
@@ -91,7 +91,7 @@ func shippedRows(d dirs, url string, out *json.Encoder) error {
 }
 
 // comparedRows measures the other models side by side with the peers.
-func comparedRows(c choice, d dirs, url string, out *json.Encoder) error {
+func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) error {
 	b, err := browser.Start(browser.Options{})
 	if err != nil {
 		return err
@@ -102,13 +102,21 @@ func comparedRows(c choice, d dirs, url string, out *json.Encoder) error {
 		return err
 	}
 	var all []row
-	for _, model := range c.models {
-		if model == shipped {
+	for _, name := range c.models {
+		if name == shipped {
 			continue
 		}
-		var pages []*contender
+		m, err := d.loadModel(root, name)
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: left out: %s: %v\n", name, err)
+			continue
+		}
+		pages, err := d.ours(m, c.threads)
+		if err != nil {
+			return err
+		}
 		if c.peers {
-			pages = d.peers(model, c.threads)
+			pages = append(pages, d.peers(name, c.threads, imageMACs(m.config))...)
 		}
 		rows := sideBySide(b, url, pages, c.n, blank)
 		compare(rows)

@@ -24,6 +24,7 @@ import (
 	"strings"
 
 	"lqa/quant/clip"
+	"lqa/quant/qtype"
 	"lqa/quant/shq"
 )
 
@@ -82,7 +83,7 @@ type choice struct {
 	n       int // frames side by side
 }
 
-const allModels = "vit-b-32,vit-tiny-16,lite2,shipped"
+const allModels = "vit-b-32,vit-b-32+text,vit-tiny-16,lite2,shipped"
 
 func main() {
 	busyOK := flag.Bool("busy-ok", false, "measure on a busy machine too")
@@ -177,15 +178,27 @@ func weightKind(m *shq.Manifest) string {
 			best = kind
 		}
 	}
-	if strings.HasPrefix(best, "q8") {
-		return "int8"
-	}
-	return best
+	return weightName(qtype.Kind(best))
 }
 
-// imageMACs counts the multiplications of one run of the image tower.
+// weightName is how rows call a kind.
+func weightName(k qtype.Kind) string {
+	if strings.HasPrefix(string(k), "q8") {
+		return "int8"
+	}
+	return string(k)
+}
+
+// imageMACs counts the multiplications of one run of the image tower; a
+// transformer's products of attention count too.
 func imageMACs(c *clip.Config) int64 {
 	im := &c.Image
+	if im.Kind == "vit" {
+		w, t := int64(im.Width), int64(im.Tokens())
+		patches := (t - 1) * w * int64(3*im.Patch*im.Patch)
+		layer := t*w*(4*w+2*int64(im.MLP)) + 2*t*t*w
+		return patches + int64(im.Layers)*layer + w*int64(c.Embed)
+	}
 	side := (im.Size + 1) / 2
 	n := int64(side*side) * int64(im.Stem) * 27
 	for _, b := range im.Blocks {

@@ -199,7 +199,3 @@ func (c *contender) watch() (stop func()) {
 		ended.Wait()
 	}
 }
-
-// macs are multiplications and additions of a frame, both attention products
-// included.
-var macs = map[string]int64{"vit-b-32": 4_408_811_520, "vit-tiny-16": 1_253_589_504, "lite2": 575_884_784}

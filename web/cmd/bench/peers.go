@@ -16,65 +16,91 @@ var peerScript string
 // peer is a model file of another engine.
 type peer struct {
 	engine, weights, simd string
-	file                  string             // {} stands for the model
-	last                  bool               // channels last
-	parts                 func(int) []string // what the page downloads of it, below node_modules, for so many threads
-}
-
-func ortParts(int) []string {
-	const dist = "onnxruntime-web/dist/"
-	return []string{dist + "ort.wasm.min.mjs", dist + "ort-wasm-simd-threaded.mjs", dist + "ort-wasm-simd-threaded.wasm"}
-}
-
-func litertParts(threads int) []string {
-	wasm := "@litertjs/core/wasm/litert_wasm_internal"
-	if threads > 1 {
-		wasm = "@litertjs/core/wasm/litert_wasm_threaded_internal"
-	}
-	return []string{"@litertjs/core/dist/index.js", "@litertjs/wasm-utils/dist/index.js", wasm + ".js", wasm + ".wasm"}
+	file                  string // its URL's path
+	last                  bool   // channels last
 }
 
 func ort(model, weights string) peer {
-	return peer{engine: "onnxruntime-web", weights: weights, simd: "simd128", file: "/peers/models/" + model + "." + weights + ".onnx", parts: ortParts}
+	return peer{engine: "onnxruntime-web", weights: weights, simd: "simd128", file: "/peers/models/" + model + "." + weights + ".onnx"}
 }
 
-func litert(file, weights string, last bool) peer {
-	return peer{engine: "litert", weights: weights, simd: "relaxed", file: "/litert/" + file, last: last, parts: litertParts}
+func litert(file, weights, simd string) peer {
+	return peer{engine: "litert", weights: weights, simd: simd, file: "/litert/" + file, last: strings.HasPrefix(file, "lite2")}
 }
 
 // peersOf are the fastest that others offer for each model, and their 4-bit
 // forms.
 var peersOf = map[string][]peer{
-	"vit-b-32":    {ort("vit-b-32", "uint8"), ort("vit-b-32", "uint4")},
-	"vit-tiny-16": {ort("vit-tiny-16", "uint8"), ort("vit-tiny-16", "uint4"), litert("vit_ti16_224.int8dr.tflite", "int8", false), litert("vit_ti16_224.int4dr.tflite", "int4", false)},
-	"lite2":       {ort("lite2", "int8"), litert("lite2_224.int8static.tflite", "int8", true)},
+	"vit-b-32": {ort("vit-b-32", "uint8"), ort("vit-b-32", "uint4")},
+	"vit-tiny-16": {
+		ort("vit-tiny-16", "uint8"), ort("vit-tiny-16", "uint4"),
+		litert("vit_ti16_224.int8dr.tflite", "int8", "relaxed"), litert("vit_ti16_224.int8dr.tflite", "int8", "simd128"),
+		litert("vit_ti16_224.int4dr.tflite", "int4", "relaxed"),
+	},
+	"lite2": {
+		ort("lite2", "int8"),
+		litert("lite2_224.int8static.tflite", "int8", "relaxed"), litert("lite2_224.int8static.tflite", "int8", "simd128"),
+	},
+}
+
+// litertWasm is the file that LiteRT.js would choose itself, or the one
+// without relaxed SIMD, which has no threads.
+func (p peer) litertWasm(threads int) string {
+	switch {
+	case p.simd == "simd128":
+		return "@litertjs/core/wasm/litert_wasm_compat_internal"
+	case threads > 1:
+		return "@litertjs/core/wasm/litert_wasm_threaded_internal"
+	}
+	return "@litertjs/core/wasm/litert_wasm_internal"
+}
+
+// parts are what a page downloads of the engine, below node_modules.
+func (p peer) parts(threads int) []string {
+	if p.engine == "litert" {
+		wasm := p.litertWasm(threads)
+		return []string{"@litertjs/core/dist/index.js", "@litertjs/wasm-utils/dist/index.js", wasm + ".js", wasm + ".wasm"}
+	}
+	const dist = "onnxruntime-web/dist/"
+	return []string{dist + "ort.wasm.min.mjs", dist + "ort-wasm-simd-threaded.mjs", dist + "ort-wasm-simd-threaded.wasm"}
 }
 
 // peers are the peer contenders of a model; what is not there is told of.
-func (d dirs) peers(model string, threads []int) []*contender {
+func (d dirs) peers(model string, threads []int, macs int64) []*contender {
+	const modules = "/peers/node_modules/"
+	input, embedding := "/peers/models/"+model+".input.f32", "/peers/models/"+model+".embedding.f32"
 	var out []*contender
 	for _, p := range peersOf[model] {
-		for _, need := range []string{p.file, "/peers/models/" + model + ".embedding.f32", "/peers/node_modules/" + p.parts(1)[0]} {
-			if _, err := os.Stat(d.file(need)); err != nil {
-				fmt.Fprintf(os.Stderr, "bench: %s without %s %s: %v\n", model, p.engine, p.weights, err)
-				p.engine = ""
-				break
-			}
-		}
-		if p.engine == "" {
+		if err := d.have(p.file, input, embedding, modules+p.parts(1)[0]); err != nil {
+			fmt.Fprintf(os.Stderr, "bench: left out: %s, %s %s: %v\n", model, p.engine, p.weights, err)
 			continue
 		}
 		for _, t := range threads {
-			c := &contender{macs: macs[model], script: peerScript, config: map[string]any{
-				"engine": p.engine, "modules": "/peers/node_modules", "model": p.file, "threads": t, "side": 224, "last": p.last,
-				"input": "/peers/models/" + model + ".input.f32", "embedding": "/peers/models/" + model + ".embedding.f32",
-			}}
-			c.row = row{Bench: "image-encode", Engine: p.engine, Host: "chromium", Model: model, Weights: p.weights, SIMD: p.simd, Threads: t}
-			c.row.EngineDownloadBytes = download(filepath.Join(d.made, "node_modules"), p.parts(t))
-			out = append(out, c)
+			if p.engine == "litert" && p.simd == "simd128" && t > 1 {
+				continue
+			}
+			config := map[string]any{"engine": p.engine, "modules": modules, "model": p.file, "threads": t, "side": 224, "input": input, "embedding": embedding}
+			if p.engine == "litert" {
+				config["last"], config["wasm"] = p.last, p.litertWasm(t)+".js"
+			}
+			out = append(out, &contender{
+				row: row{Bench: "image-encode", Engine: p.engine, Host: "chromium", Model: model, Weights: p.weights, SIMD: p.simd, Threads: t,
+					EngineDownloadBytes: download(filepath.Join(d.made, "node_modules"), p.parts(t))},
+				macs: macs, script: peerScript, config: config,
+			})
 		}
 	}
 	return out
+}
+
+// have reports the first file that is not there.
+func (d dirs) have(urls ...string) error {
+	for _, u := range urls {
+		if _, err := os.Stat(d.file(u)); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // brotliScript prints the size of the file that is named, as a static host

@@ -419,29 +419,28 @@ func (p *Page) Open(url string) error {
 }
 
 // Process is the page's renderer process. The protocol does not tell: it is
-// the one that works while the page is kept busy for a moment.
+// the one that works while the page is kept busy for a moment, or for another
+// one on a busy machine.
 func (p *Page) Process() (int, error) {
-	before, err := p.b.renderers()
-	if err != nil {
-		return 0, err
-	}
-	if err := p.Eval(`(() => { for (const end = performance.now() + 150; performance.now() < end;); })()`, nil); err != nil {
-		return 0, err
-	}
-	after, err := p.b.renderers()
-	if err != nil {
-		return 0, err
-	}
-	pid, most := 0, 0.1
-	for id, seconds := range after {
-		if d := seconds - before[id]; d > most {
-			pid, most = id, d
+	for range 10 {
+		before, err := p.b.renderers()
+		if err != nil {
+			return 0, err
+		}
+		if err := p.Eval(`(() => { for (const end = performance.now() + 150; performance.now() < end;); })()`, nil); err != nil {
+			return 0, err
+		}
+		after, err := p.b.renderers()
+		if err != nil {
+			return 0, err
+		}
+		for pid, seconds := range after {
+			if seconds-before[pid] > 0.1 {
+				return pid, nil
+			}
 		}
 	}
-	if pid == 0 {
-		return 0, errors.New("browser: no renderer process has worked for the page")
-	}
-	return pid, nil
+	return 0, errors.New("browser: no renderer process has worked for the page")
 }
 
 // Close closes the tab.

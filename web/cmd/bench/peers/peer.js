@@ -11,21 +11,21 @@ globalThis.bench = (() => {
 
   const engines = {
     async 'onnxruntime-web'({modules, model, threads, side}, x) {
-      const ort = await import(`${modules}/onnxruntime-web/dist/ort.wasm.min.mjs`);
-      ort.env.wasm.wasmPaths = `${modules}/onnxruntime-web/dist/`;
+      const ort = await import(`${modules}onnxruntime-web/dist/ort.wasm.min.mjs`);
+      ort.env.wasm.wasmPaths = `${modules}onnxruntime-web/dist/`;
       ort.env.wasm.numThreads = threads;
       ort.env.logLevel = 'error';
       const session = await ort.InferenceSession.create(model, {executionProviders: ['wasm'], graphOptimizationLevel: 'all'});
       const input = new ort.Tensor('float32', x, [1, 3, side, side]);
       return async () => (await session.run({[session.inputNames[0]]: input}))[session.outputNames[0]].data;
     },
-    async litert({modules, model, threads, side, last}, x) {
+    async litert({modules, model, threads, side, last, wasm}, x) {
       const names = document.createElement('script');
       names.type = 'importmap';
-      names.textContent = JSON.stringify({imports: {'@litertjs/wasm-utils': `${modules}/@litertjs/wasm-utils/dist/index.js`}});
+      names.textContent = JSON.stringify({imports: {'@litertjs/wasm-utils': `${modules}@litertjs/wasm-utils/dist/index.js`}});
       document.head.append(names);
-      const rt = await import(`${modules}/@litertjs/core/dist/index.js`);
-      await rt.loadLiteRt(`${modules}/@litertjs/core/wasm/`, {threads: threads > 1});
+      const rt = await import(`${modules}@litertjs/core/dist/index.js`);
+      await rt.loadLiteRt(modules + wasm, {threads: threads > 1});
       const compiled = await rt.loadAndCompile(model, {accelerator: 'wasm', cpuOptions: {numThreads: threads}});
       const values = last ? channelsLast(x, side) : x, shape = last ? [1, side, side, 3] : [1, 3, side, side];
       return async () => {
