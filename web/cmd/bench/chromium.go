@@ -25,7 +25,7 @@ const encodeScript = `(async () => {
 	for (let i = 0; i < %d + %d; i++) {
 		const r = await lqa.ask({kind: 'frame', session: 'bench', time: 100 * i}, lqa.plain(640, 480, colors[i %% colors.length]));
 		if (r.kind !== 'result') throw new Error(r.message);
-		if (i >= %d) out.push({view: r.viewMS, encode: r.encodeMS, adapt: r.adaptMS, kernel: r.memory.kernel});
+		if (i >= %d) out.push({view: r.viewMS, adapt: r.adaptMS, kernel: r.memory.kernel});
 	}
 	return out;
 })()`
@@ -69,11 +69,11 @@ func chromium(c choice, out *json.Encoder) error {
 // shippedRows measures the shipped model: the page's own worker, driven over
 // its protocol from an empty page, and the whole page for the cold start.
 func shippedRows(d dirs, url string, out *json.Encoder) error {
-	cfg, weights, err := manifest(filepath.Join(d.site, "model.shq"))
+	_, weights, err := manifest(filepath.Join(d.site, "model.shq"))
 	if err != nil {
 		return err
 	}
-	rows, err := engineRows(url, cfg, weights)
+	rows, err := engineRows(url, weights)
 	if err != nil {
 		return err
 	}
@@ -90,31 +90,34 @@ func shippedRows(d dirs, url string, out *json.Encoder) error {
 	return out.Encode(r)
 }
 
-// comparedRows measures the other models side by side with the peers.
+// comparedRows measures all forms of our engine side by side with the peers,
+// model by model, in one Chromium.
 func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) error {
 	b, err := browser.Start(browser.Options{})
 	if err != nil {
 		return err
 	}
 	defer b.Close()
+	version, err := b.Version()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "chromium:", version)
 	blank, err := blankBytes(b, url)
 	if err != nil {
 		return err
 	}
 	var all []row
 	for _, name := range c.models {
-		if name == shipped {
-			continue
-		}
 		m, err := d.loadModel(root, name)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "bench: left out: %s: %v\n", name, err)
 			continue
 		}
-		pages, err := d.ours(m, c.threads)
-		if err != nil {
+		if err := d.write(m); err != nil {
 			return err
 		}
+		pages := d.ours(m, c.threads)
 		if c.peers {
 			pages = append(pages, d.peers(name, c.threads, imageMACs(m.config))...)
 		}
@@ -127,10 +130,8 @@ func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) 
 		}
 		all = append(all, rows...)
 	}
-	if len(all) == 0 {
-		return nil
-	}
 	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s, medians of %d frames.\n\n", version, c.n)
 	table(&text, all)
 	os.Stderr.Write(text.Bytes())
 	return os.WriteFile(filepath.Join(filepath.Dir(d.made), "bench.md"), text.Bytes(), 0o644)
@@ -154,17 +155,12 @@ func manifest(path string) (*clip.Config, string, error) {
 	return cfg, weightKind(r.Manifest()), nil
 }
 
-func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
+func engineRows(url, weights string) ([]row, error) {
 	b, err := browser.Start(browser.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	version, err := b.Version()
-	if err != nil {
-		return nil, err
-	}
-	fmt.Fprintln(os.Stderr, "chromium:", version)
 	p, err := b.NewPage()
 	if err != nil {
 		return nil, err
@@ -193,7 +189,8 @@ func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
 		}
 		return reply, nil
 	}
-	if _, err := ask(proto.Request{Kind: proto.Load, URL: "/model.shq"}); err != nil {
+	loaded, err := ask(proto.Request{Kind: proto.Load, URL: "/model.shq"})
+	if err != nil {
 		return nil, err
 	}
 	if _, err := ask(proto.Request{Kind: proto.Open, Session: "bench", Labels: common, Adapter: "lqa"}); err != nil {
@@ -201,15 +198,15 @@ func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
 	}
 	fmt.Fprintln(os.Stderr, "chromium: frames")
 	var looks []struct {
-		View, Encode, Adapt float64
-		Kernel              int64
+		View, Adapt float64
+		Kernel      int64
 	}
 	if err := p.Eval(fmt.Sprintf(encodeScript, warm, frames, warm), &looks); err != nil {
 		return nil, err
 	}
-	var view, encode, adapt, text []float64
+	var view, adapt, text []float64
 	for _, l := range looks {
-		view, encode, adapt = append(view, l.View), append(encode, l.Encode), append(adapt, l.Adapt)
+		view, adapt = append(view, l.View), append(adapt, l.Adapt)
 	}
 	fmt.Fprintln(os.Stderr, "chromium: labels")
 	for _, l := range rareLabels(20) {
@@ -224,12 +221,12 @@ func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
 		return nil, err
 	}
 	rows := []row{
-		newRow("image-encode", "chromium", weights, encode).rate(imageMACs(cfg)),
 		newRow("view", "chromium", weights, view),
 		newRow("adapt", "chromium", weights, adapt),
 		newRow("text-embed", "chromium", weights, text),
 	}
 	for i := range rows {
+		rows[i].SIMD = loaded.Simd
 		rows[i].KernelBytes, rows[i].RendererPeakBytes, rows[i].RendererBlankBytes = &looks[0].Kernel, &peak, &blank
 	}
 	return rows, nil

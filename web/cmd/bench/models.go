@@ -27,8 +27,12 @@ type model struct {
 	name   string
 	config *clip.Config
 	input  convert.Input
-	kinds  []qtype.Kind // of its linear weights, one file each
+	kinds  []qtype.Kind // of its linear weights, one file each; none: files is made
+	files  []file
 }
+
+// file is a model as our engine reads it.
+type file struct{ url, weights string }
 
 // vits have random weights.
 var vits = map[string]clip.Image{
@@ -45,14 +49,19 @@ var (
 	stubVocab = []byte("[PAD]\n[UNK]\na\n")
 	clipText  = clip.Text{Kind: "transformer", Vocab: 49408, Width: 512, Context: 77, EOS: 49407, Templates: stub.Templates, Defaults: stub.Defaults,
 		Transformer: clip.Transformer{Layers: 12, Heads: 8, MLP: 2048, Activation: "quick_gelu", Eps: 1e-5}}
-	lowFirst   = []qtype.Kind{qtype.Q4, qtype.Q5, qtype.Q6, qtype.Q8C}
-	fourBit    = []qtype.Kind{qtype.Q4}
-	everyLayer = []string{"image.layer.*", "image.block.*", "image.features.weight"}
+	lowFirst = []qtype.Kind{qtype.Q4, qtype.Q5, qtype.Q6, qtype.Q8C}
+	fourBit  = []qtype.Kind{qtype.Q4}
+	// layers are the weights whose kind is varied.
+	layers = map[string][]string{"vit": {"image.layer.*"}, "efficientnet-lite": {"image.block.*", "image.features.weight"}}
 )
 
 // loadModel gets a model's float weights ready.
 func (d dirs) loadModel(root, name string) (*model, error) {
 	base, text := strings.CutSuffix(name, withText)
+	if name == shipped {
+		c, weights, err := manifest(filepath.Join(d.site, "model.shq"))
+		return &model{name: name, config: c, files: []file{{"/model.shq", weights}}}, err
+	}
 	image, random := vits[base]
 	if !random {
 		return d.readModel(name)
@@ -104,43 +113,48 @@ func (d dirs) readModel(name string) (*model, error) {
 	return m, err
 }
 
-// ours are our engine's contenders of a model: each kind, each form of the
-// kernels, each number of threads.
-func (d dirs) ours(m *model, threads []int) ([]*contender, error) {
-	size := download(d.site, []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js"})
+// write makes the model's files, one of each kind.
+func (d dirs) write(m *model) error {
 	if err := os.MkdirAll(filepath.Join(d.made, "shq"), 0o755); err != nil {
-		return nil, err
+		return err
 	}
-	var out []*contender
 	for _, kind := range m.kinds {
-		url := fmt.Sprintf("/peers/shq/%s.%s.shq", m.name, kind)
 		fmt.Fprintln(os.Stderr, "bench: writing", m.name, "as", kind)
-		var file bytes.Buffer
 		o := convert.Options{Name: m.name, Provenance: shq.Provenance{Source: "random weights", Licence: "Apache-2.0", Tool: "bench"}}
-		for _, p := range everyLayer {
-			// A pattern must fit something.
-			if strings.HasPrefix(p, "image.layer") == (m.config.Image.Kind == "vit") {
-				o.Kinds = append(o.Kinds, convert.Choice{Pattern: p, Kind: kind})
-			}
+		for _, p := range layers[m.config.Image.Kind] {
+			o.Kinds = append(o.Kinds, convert.Choice{Pattern: p, Kind: kind})
 		}
-		if err := convert.Convert(&file, m.input, o); err != nil {
-			return nil, fmt.Errorf("%s as %s: %w", m.name, kind, err)
+		var out bytes.Buffer
+		if err := convert.Convert(&out, m.input, o); err != nil {
+			return fmt.Errorf("%s as %s: %w", m.name, kind, err)
 		}
-		if err := os.WriteFile(d.file(url), file.Bytes(), 0o644); err != nil {
-			return nil, err
+		f := file{fmt.Sprintf("/peers/shq/%s.%s.shq", m.name, kind), weightName(kind)}
+		if err := os.WriteFile(d.file(f.url), out.Bytes(), 0o644); err != nil {
+			return err
 		}
+		m.files = append(m.files, f)
+	}
+	return nil
+}
+
+// ours are our engine's contenders of a model: each file, each form of the
+// kernels, each number of threads.
+func (d dirs) ours(m *model, threads []int) []*contender {
+	size := download(d.site, []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js"})
+	var out []*contender
+	for _, f := range m.files {
 		for _, simd := range []string{"relaxed", "simd128"} {
 			for _, t := range threads {
 				out = append(out, &contender{
-					row: row{Bench: "image-encode", Engine: lqa, Host: "chromium", Model: m.name, Weights: weightName(kind), SIMD: simd, Threads: t,
+					row: row{Bench: "image-encode", Engine: lqa, Host: "chromium", Model: m.name, Weights: f.weights, SIMD: simd, Threads: t,
 						EngineDownloadBytes: size},
 					macs: imageMACs(m.config), script: client.Script + lqaScript,
-					config: map[string]any{"model": url, "simd": simd, "threads": t},
+					config: map[string]any{"model": f.url, "simd": simd, "threads": t},
 				})
 			}
 		}
 	}
-	return out, nil
+	return out
 }
 
 // random is a convert.Source: tensors of a configuration with random values

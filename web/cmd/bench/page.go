@@ -63,11 +63,17 @@ func sideBySide(b *browser.Browser, url string, all []*contender, n int, blank i
 	fail := func(c *contender, err error) {
 		fmt.Fprintf(os.Stderr, "bench: left out: %s: %v\n", c, err)
 	}
+	seen := map[int]bool{}
 	for _, c := range all {
 		if err := c.prepare(b, url); err != nil {
 			fail(c, err)
 			continue
 		}
+		if seen[c.pid] {
+			fail(c, errors.New("it shares its process with another page"))
+			continue
+		}
+		seen[c.pid] = true
 		live = append(live, c)
 		fmt.Fprintf(os.Stderr, "chromium: %s is ready\n", c)
 	}
