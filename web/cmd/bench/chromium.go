@@ -110,12 +110,12 @@ func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) 
 	var all []row
 	for _, name := range c.models {
 		m, err := d.loadModel(root, name)
+		if err == nil {
+			err = d.write(m)
+		}
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "bench: left out: %s: %v\n", name, err)
 			continue
-		}
-		if err := d.write(m); err != nil {
-			return err
 		}
 		pages := d.ours(m, c.threads)
 		if c.peers {
