@@ -14,7 +14,7 @@ help() {
 
 		  serve [-addr host:port] [-tls] [-v]   build the site, serve it, print its address
 		  test [PART ...]                       all checks, or some of: lint types native node chromium golden page
-		  bench [-busy-ok]                      speed and memory as JSON lines
+		  bench [-busy-ok] [-models LIST] ...   speed and memory as JSON lines, beside other engines
 		  eval --suite NAME                     accuracy as JSON lines
 		  shq COMMAND                           convert, inspect, verify .shq files
 		  train                                 rebuild the float weights into build/
@@ -241,6 +241,38 @@ summary() { # SECONDS
 	((${#failed[@]} == 0))
 }
 
+# ---- bench -----------------------------------------------------------------
+
+# peers fetches the engines that ours is compared with and makes their models;
+# what can't be had the bench does without.
+peers() {
+	local dir=$build/peers python
+	mkdir -p "$dir"
+	want npm nodejs npm &&
+		npm install --prefix "$dir" --ignore-scripts --no-audit --no-fund --silent onnxruntime-web@latest @litertjs/core@latest ||
+		say "build.sh: the peers could not be fetched from npm."
+	python=$(peers_python) &&
+		PYTHONDONTWRITEBYTECODE=1 "$python" web/cmd/bench/peers/make.py "$dir/models" assets/samples ||
+		say "build.sh: the peers' models could not be made (see $build/pip.log). LQA_PEERS_PYTHON: a Python that has web/cmd/bench/peers/requirements.txt"
+}
+
+# peers_python finds a Python that can make models, or makes one in the build folder.
+peers_python() {
+	local python=${LQA_PEERS_PYTHON:-} needs=web/cmd/bench/peers/requirements.txt
+	if [[ -z $python ]]; then
+		python=$build/venv/peers/bin/python
+		if [[ ! -e $build/venv/peers/.done ]]; then
+			want python3 python3 python3-venv && {
+				python3 -m venv "$build/venv/peers" &&
+					"$python" -m pip install --quiet --disable-pip-version-check $(grep -Ev '^(#|efficientnet)' "$needs") &&
+					"$python" -m pip install --quiet --disable-pip-version-check --no-deps $(grep ^efficientnet "$needs") &&
+					touch "$build/venv/peers/.done"
+			} >"$build/pip.log" 2>&1 || return
+		fi
+	fi
+	echo "$python"
+}
+
 # ---- commands --------------------------------------------------------------
 
 command=${1:-help}
@@ -253,6 +285,7 @@ serve)
 test) run_tests "$@" ;;
 bench)
 	need_go
+	[[ " $* " == *" -peers=false "* ]] || peers
 	exec go run ./web/cmd/bench "$@"
 	;;
 eval)

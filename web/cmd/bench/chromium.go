@@ -5,11 +5,9 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
-	"time"
+	"slices"
 
 	"lqa/quant/clip"
 	"lqa/quant/shq"
@@ -27,7 +25,7 @@ const encodeScript = `(async () => {
 	for (let i = 0; i < %d + %d; i++) {
 		const r = await lqa.ask({kind: 'frame', session: 'bench', time: 100 * i}, lqa.plain(640, 480, colors[i %% colors.length]));
 		if (r.kind !== 'result') throw new Error(r.message);
-		if (i >= %d) out.push({view: r.viewMS, encode: r.encodeMS, adapt: r.adaptMS, kernel: r.memory.kernel});
+		if (i >= %d) out.push({view: r.viewMS, adapt: r.adaptMS, kernel: r.memory.kernel});
 	}
 	return out;
 })()`
@@ -39,9 +37,8 @@ const coldScript = `new Promise((resolve) => {
 	document.addEventListener('lqa-result', () => resolve(performance.now()), {once: true});
 })`
 
-// chromium measures in a real browser: the page's own worker, driven over its
-// protocol from an empty page, and the whole page for the cold start.
-func chromium(out *json.Encoder) error {
+// chromium measures in a real browser.
+func chromium(c choice, out *json.Encoder) error {
 	if _, err := browser.Find(); err != nil {
 		fmt.Fprintln(os.Stderr, "bench: skipped:", err)
 		return nil
@@ -51,27 +48,32 @@ func chromium(out *json.Encoder) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(root, "build", "bench-site")
+	d := newDirs(root)
 	fmt.Fprintln(os.Stderr, "chromium: building the site")
-	if err := site.Build(ctx, root, dir, os.Stderr); err != nil {
+	if err := site.Build(ctx, root, d.site, os.Stderr); err != nil {
 		return err
 	}
-	handler := site.NewServer(dir, nil)
-	handler.Replace(client.BlankPath, []byte(client.Blank))
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	url, stop, err := d.serve()
 	if err != nil {
 		return err
 	}
-	server := &http.Server{Handler: handler, ReadHeaderTimeout: 10 * time.Second}
-	go server.Serve(ln)
-	defer server.Close()
-	url := fmt.Sprintf("http://localhost:%d", ln.Addr().(*net.TCPAddr).Port)
+	defer stop()
+	if slices.Contains(c.models, shipped) {
+		if err := shippedRows(d, url, out); err != nil {
+			return err
+		}
+	}
+	return comparedRows(c, root, d, url, out)
+}
 
-	cfg, weights, err := manifest(filepath.Join(dir, "model.shq"))
+// shippedRows measures the shipped model: the page's own worker, driven over
+// its protocol from an empty page, and the whole page for the cold start.
+func shippedRows(d dirs, url string, out *json.Encoder) error {
+	_, weights, err := manifest(filepath.Join(d.site, "model.shq"))
 	if err != nil {
 		return err
 	}
-	rows, err := engineRows(url, cfg, weights)
+	rows, err := engineRows(url, weights)
 	if err != nil {
 		return err
 	}
@@ -86,6 +88,53 @@ func chromium(out *json.Encoder) error {
 	}
 	r.KernelBytes = rows[0].KernelBytes
 	return out.Encode(r)
+}
+
+// comparedRows measures all forms of our engine side by side with the peers,
+// model by model, in one Chromium.
+func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) error {
+	b, err := browser.Start(browser.Options{})
+	if err != nil {
+		return err
+	}
+	defer b.Close()
+	version, err := b.Version()
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(os.Stderr, "chromium:", version)
+	blank, err := blankBytes(b, url)
+	if err != nil {
+		return err
+	}
+	var all []row
+	for _, name := range c.models {
+		m, err := d.loadModel(root, name)
+		if err == nil {
+			err = d.write(m)
+		}
+		if err != nil {
+			fmt.Fprintf(os.Stderr, "bench: left out: %s: %v\n", name, err)
+			continue
+		}
+		pages := d.ours(m, c.threads)
+		if c.peers {
+			pages = append(pages, d.peers(name, c.threads, imageMACs(m.config))...)
+		}
+		rows := sideBySide(b, url, pages, c.n, blank)
+		compare(rows)
+		for _, r := range rows {
+			if err := out.Encode(r); err != nil {
+				return err
+			}
+		}
+		all = append(all, rows...)
+	}
+	var text bytes.Buffer
+	fmt.Fprintf(&text, "%s, medians of %d frames.\n\n", version, c.n)
+	table(&text, all)
+	os.Stderr.Write(text.Bytes())
+	return os.WriteFile(filepath.Join(filepath.Dir(d.made), "bench.md"), text.Bytes(), 0o644)
 }
 
 // manifest reads what the model is.
@@ -106,17 +155,12 @@ func manifest(path string) (*clip.Config, string, error) {
 	return cfg, weightKind(r.Manifest()), nil
 }
 
-func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
+func engineRows(url, weights string) ([]row, error) {
 	b, err := browser.Start(browser.Options{})
 	if err != nil {
 		return nil, err
 	}
 	defer b.Close()
-	version, err := b.Version()
-	if err != nil {
-		return nil, err
-	}
-	fmt.Fprintln(os.Stderr, "chromium:", version)
 	p, err := b.NewPage()
 	if err != nil {
 		return nil, err
@@ -145,7 +189,8 @@ func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
 		}
 		return reply, nil
 	}
-	if _, err := ask(proto.Request{Kind: proto.Load, URL: "/model.shq"}); err != nil {
+	loaded, err := ask(proto.Request{Kind: proto.Load, URL: "/model.shq"})
+	if err != nil {
 		return nil, err
 	}
 	if _, err := ask(proto.Request{Kind: proto.Open, Session: "bench", Labels: common, Adapter: "lqa"}); err != nil {
@@ -153,15 +198,15 @@ func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
 	}
 	fmt.Fprintln(os.Stderr, "chromium: frames")
 	var looks []struct {
-		View, Encode, Adapt float64
-		Kernel              int64
+		View, Adapt float64
+		Kernel      int64
 	}
 	if err := p.Eval(fmt.Sprintf(encodeScript, warm, frames, warm), &looks); err != nil {
 		return nil, err
 	}
-	var view, encode, adapt, text []float64
+	var view, adapt, text []float64
 	for _, l := range looks {
-		view, encode, adapt = append(view, l.View), append(encode, l.Encode), append(adapt, l.Adapt)
+		view, adapt = append(view, l.View), append(adapt, l.Adapt)
 	}
 	fmt.Fprintln(os.Stderr, "chromium: labels")
 	for _, l := range rareLabels(20) {
@@ -176,12 +221,12 @@ func engineRows(url string, cfg *clip.Config, weights string) ([]row, error) {
 		return nil, err
 	}
 	rows := []row{
-		newRow("image-encode", "chromium", weights, encode).rate(imageMACs(cfg)),
 		newRow("view", "chromium", weights, view),
 		newRow("adapt", "chromium", weights, adapt),
 		newRow("text-embed", "chromium", weights, text),
 	}
 	for i := range rows {
+		rows[i].SIMD = loaded.Simd
 		rows[i].KernelBytes, rows[i].RendererPeakBytes, rows[i].RendererBlankBytes = &looks[0].Kernel, &peak, &blank
 	}
 	return rows, nil

@@ -1,7 +1,13 @@
-// Command bench measures speed and memory of the shipped model, natively and
-// in Chromium, and prints a JSON line a measurement; progress goes to stderr.
+// Command bench measures speed and memory, natively and in Chromium, and
+// prints a JSON line a measurement; progress goes to stderr.
 //
-//	go run ./web/cmd/bench [-busy-ok]
+//	./build.sh bench [-busy-ok] [-models vit-b-32,lite2] [-threads 1] [-peers=false] [-n 20]
+//
+// The shipped model is measured by itself. The others meet engines that people
+// use today, side by side in one Chromium, a page each: onnxruntime-web and
+// LiteRT.js, which build.sh fetches; LQA_PEERS names a folder of LiteRT models.
+// What can't be had is told of and left out. Those rows go into
+// build/bench.md too, as a table.
 //
 // Times are medians in milliseconds after a warm-up. It refuses to run on a
 // busy machine, where a time would tell more of the neighbours than of us.
@@ -14,18 +20,20 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 
 	"lqa/quant/clip"
+	"lqa/quant/qtype"
 	"lqa/quant/shq"
 )
 
 // row is one line of the output. What a measurement does not have is null.
 type row struct {
 	Bench   string   `json:"bench"`   // image-encode, view, text-embed, adapt, cold-start
-	Engine  string   `json:"engine"`  // lqa
+	Engine  string   `json:"engine"`  // lqa, onnxruntime-web, litert
 	Host    string   `json:"host"`    // chromium, native
-	Model   string   `json:"model"`   // shipped
+	Model   string   `json:"model"`   // shipped, vit-b-32, vit-tiny-16, lite2
 	Weights string   `json:"weights"` // what most of them are stored in
 	SIMD    string   `json:"simd"`
 	Threads int      `json:"threads"`
@@ -36,8 +44,17 @@ type row struct {
 	RendererPeakBytes  *int64 `json:"renderer_peak_bytes"`
 	RendererBlankBytes *int64 `json:"renderer_blank_bytes"` // of an empty page, same browser
 
+	EngineDownloadBytes *int64   `json:"engine_download_bytes"` // wasm and JavaScript, brotli
+	Ratio               *float64 `json:"ratio"`                 // the fastest peer's time by this one, same model and threads
+
 	N int `json:"n"` // measurements behind the median
 }
+
+// lqa is our engine's name in rows.
+const lqa = "lqa"
+
+// shipped names the model that the site serves.
+const shipped = "shipped"
 
 // labels that stand in no table, so that the text tower runs.
 func rareLabels(n int) []string {
@@ -58,16 +75,49 @@ const (
 	starts = 5
 )
 
+// choice is what to measure.
+type choice struct {
+	models  []string
+	threads []int
+	peers   bool
+	n       int // frames side by side
+}
+
+const allModels = "vit-b-32,vit-b-32+text,vit-tiny-16,lite2,shipped"
+
 func main() {
 	busyOK := flag.Bool("busy-ok", false, "measure on a busy machine too")
+	models := flag.String("models", allModels, "which of "+allModels)
+	threads := flag.String("threads", "1,2", "numbers of threads")
+	peers := flag.Bool("peers", true, "measure other engines beside ours")
+	n := flag.Int("n", 20, "frames of each engine side by side")
 	flag.Parse()
-	if err := run(*busyOK); err != nil {
+	err := func() error {
+		c := choice{models: strings.Split(*models, ","), peers: *peers, n: *n}
+		for _, m := range c.models {
+			if !slices.Contains(strings.Split(allModels, ","), m) {
+				return fmt.Errorf("-models: %q is none of %s", m, allModels)
+			}
+		}
+		for _, f := range strings.Split(*threads, ",") {
+			t, err := strconv.Atoi(f)
+			if err != nil || t < 1 {
+				return fmt.Errorf("-threads: %q is no number of threads", f)
+			}
+			c.threads = append(c.threads, t)
+		}
+		if c.n < 1 {
+			return fmt.Errorf("-n: %d frames", c.n)
+		}
+		return run(c, *busyOK)
+	}()
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(busyOK bool) error {
+func run(c choice, busyOK bool) error {
 	if load, err := loadPerCore(); err == nil && load > 0.3 {
 		if !busyOK {
 			return fmt.Errorf("the machine is busy: load %.2f a core, over 0.3 (-busy-ok measures all the same)", load)
@@ -75,10 +125,12 @@ func run(busyOK bool) error {
 		fmt.Fprintf(os.Stderr, "bench: the machine is busy, load %.2f a core: these times are not to be quoted\n", load)
 	}
 	out := json.NewEncoder(os.Stdout)
-	if err := native(out); err != nil {
-		return err
+	if slices.Contains(c.models, shipped) {
+		if err := native(out); err != nil {
+			return err
+		}
 	}
-	return chromium(out)
+	return chromium(c, out)
 }
 
 // loadPerCore is the load of the last minute by the number of cores (Linux).
@@ -104,7 +156,7 @@ func median(x []float64) float64 {
 
 // newRow is a row with what all have in common.
 func newRow(bench, host, weights string, ms []float64) row {
-	return row{Bench: bench, Engine: "lqa", Host: host, Model: "shipped", Weights: weights, SIMD: "simd128", Threads: 1, MS: median(ms), N: len(ms)}
+	return row{Bench: bench, Engine: lqa, Host: host, Model: shipped, Weights: weights, SIMD: "simd128", Threads: 1, MS: median(ms), N: len(ms)}
 }
 
 // rate sets GMACs from the work of one measurement.
@@ -126,15 +178,27 @@ func weightKind(m *shq.Manifest) string {
 			best = kind
 		}
 	}
-	if strings.HasPrefix(best, "q8") {
-		return "int8"
-	}
-	return best
+	return weightName(qtype.Kind(best))
 }
 
-// imageMACs counts the multiplications of one run of the image tower.
+// weightName is how rows call a kind.
+func weightName(k qtype.Kind) string {
+	if strings.HasPrefix(string(k), "q8") {
+		return "int8"
+	}
+	return string(k)
+}
+
+// imageMACs counts the multiplications of one run of the image tower; a
+// transformer's products of attention count too.
 func imageMACs(c *clip.Config) int64 {
 	im := &c.Image
+	if im.Kind == "vit" {
+		w, t := int64(im.Width), int64(im.Tokens())
+		patches := (t - 1) * w * int64(3*im.Patch*im.Patch)
+		layer := t*w*(4*w+2*int64(im.MLP)) + 2*t*t*w
+		return patches + int64(im.Layers)*layer + w*int64(c.Embed)
+	}
 	side := (im.Size + 1) / 2
 	n := int64(side*side) * int64(im.Stem) * 27
 	for _, b := range im.Blocks {

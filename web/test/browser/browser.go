@@ -15,7 +15,6 @@ import (
 	"io"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"sync"
 	"syscall"
@@ -224,35 +223,57 @@ func (b *Browser) Targets() []string {
 // PeakBytes is the largest resident size that any renderer process of this
 // browser has had (Linux: VmHWM).
 func (b *Browser) PeakBytes() (int64, error) {
-	var info struct {
-		ProcessInfo []struct {
-			Type string `json:"type"`
-			ID   int    `json:"id"`
-		} `json:"processInfo"`
-	}
-	if err := b.conn.call("", "SystemInfo.getProcessInfo", nil, &info); err != nil {
+	renderers, err := b.renderers()
+	if err != nil {
 		return 0, err
 	}
 	var peak int64
-	for _, p := range info.ProcessInfo {
-		if p.Type != "renderer" {
-			continue
-		}
-		status, err := os.ReadFile(filepath.Join("/proc", fmt.Sprint(p.ID), "status"))
-		if err != nil {
-			continue // it has just ended
-		}
-		for line := range strings.Lines(string(status)) {
-			var kib int64
-			if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
-				peak = max(peak, kib<<10)
-			}
+	for pid := range renderers {
+		if n, err := PeakBytes(pid); err == nil { // else it has just ended
+			peak = max(peak, n)
 		}
 	}
 	if peak == 0 {
 		return 0, errors.New("browser: no renderer's memory could be read")
 	}
 	return peak, nil
+}
+
+// PeakBytes is the largest resident size that a process has had since Chromium
+// last set the mark back, which it does now and then: poll it (Linux: VmHWM).
+func PeakBytes(pid int) (int64, error) {
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, fmt.Errorf("browser: %w", err)
+	}
+	for line := range strings.Lines(string(status)) {
+		var kib int64
+		if n, _ := fmt.Sscanf(line, "VmHWM: %d kB", &kib); n == 1 {
+			return kib << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("browser: process %d has no VmHWM", pid)
+}
+
+// renderers are the processor seconds that each renderer process has used.
+func (b *Browser) renderers() (map[int]float64, error) {
+	var info struct {
+		ProcessInfo []struct {
+			Type    string
+			ID      int
+			CPUTime float64
+		}
+	}
+	if err := b.conn.call("", "SystemInfo.getProcessInfo", nil, &info); err != nil {
+		return nil, err
+	}
+	seconds := map[int]float64{}
+	for _, p := range info.ProcessInfo {
+		if p.Type == "renderer" {
+			seconds[p.ID] = p.CPUTime
+		}
+	}
+	return seconds, nil
 }
 
 // onEvent keeps the books; it runs on the connection's reader.
@@ -395,6 +416,31 @@ func (p *Page) Open(url string) error {
 		return fmt.Errorf("browser: %s: %s", url, nav.ErrorText)
 	}
 	return p.Wait(30*time.Second, `document.readyState === "complete"`)
+}
+
+// Process is the page's renderer process. The protocol does not tell: it is
+// the one that works while the page is kept busy for a moment, or for another
+// one on a busy machine.
+func (p *Page) Process() (int, error) {
+	for range 10 {
+		before, err := p.b.renderers()
+		if err != nil {
+			return 0, err
+		}
+		if err := p.Eval(`(() => { for (const end = performance.now() + 150; performance.now() < end;); })()`, nil); err != nil {
+			return 0, err
+		}
+		after, err := p.b.renderers()
+		if err != nil {
+			return 0, err
+		}
+		for pid, seconds := range after {
+			if seconds-before[pid] > 0.1 {
+				return pid, nil
+			}
+		}
+	}
+	return 0, errors.New("browser: no renderer process has worked for the page")
 }
 
 // Close closes the tab.

@@ -1,0 +1,24 @@
+// Our engine in a page of its own, by its protocol: bench.load(config) once, then bench.run(n), n frames timed by the worker.
+globalThis.bench = (() => {
+  const ask = async (request, image) => {
+    const reply = await lqa.ask(request, image);
+    if (reply.kind === 'error') throw new Error(reply.message);
+    return reply;
+  };
+  let time = 0;
+  return {
+    async load({model, simd, threads}) {
+      const {defaults, ...loaded} = await ask({kind: 'load', url: model, simd, threads});
+      await ask({kind: 'open', session: 'bench', labels: defaults});
+      return {simd: loaded.simd, threads: loaded.threads ?? 1, kernelBytes: loaded.memory.kernel};
+    },
+    async run(n) {
+      const ms = [];
+      for (let i = 0; i < n; i++) {
+        const {encodeMS} = await ask({kind: 'frame', session: 'bench', time: time += 100}, lqa.plain(224, 224, i % 2 ? 'teal' : 'maroon'));
+        ms.push(encodeMS);
+      }
+      return ms;
+    },
+  };
+})();
