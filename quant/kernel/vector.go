@@ -162,26 +162,32 @@ func RefGELU(x []float32) {
 }
 
 func emitGELU(e *emitter) {
+	u, sq, lo := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	var c [6]asm.Expr
+	for i, v := range numeric.GELUPoly {
+		c[i] = asm.F32x4Const(v)
+	}
+	e.gate(func(x asm.Expr) asm.Expr {
+		e.Set(u, asm.F32x4PMin(asm.F32x4Mul(x, x), asm.F32x4Const(numeric.GELUMax*numeric.GELUMax)))
+		e.Set(sq, asm.F32x4Mul(u, u))
+		e.Set(lo, mulAdd(c[1], u, c[0]))
+		e.Set(u, mulAdd(mulAdd(c[5], u, c[4]), sq, mulAdd(c[3], u, c[2])))
+		return asm.F32x4Mul(x, mulAdd(u, sq, lo))
+	})
+}
+
+// gate emits x/(1 + 2^f(x)) of each vector of a command {X, N/4}.
+func (e *emitter) gate(f func(x asm.Expr) asm.Expr) {
 	in := e.ints(2)
 	i, end := e.share(in[1])
 	p := e.let(asm.I32Add(in[0], asm.I32Shl(i, i32(4))))
-	v, h, x, a, t, y, ex := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	exp := e.exp()
-	one, sign := asm.F32x4Const(1), asm.I32x4Const(math.MinInt32)
+	x, t := e.Local(asm.V128), e.Local(asm.V128)
+	exp2 := e.exp2()
 	e.For(i, end, 1, func() {
-		e.Set(v, asm.V128Load(p, 0))
-		e.Set(h, asm.F32x4Mul(asm.F32x4Const(0.5), v))
-		e.Set(x, asm.F32x4Mul(v, asm.F32x4Const(0.70710678118654752)))
-		e.Set(a, asm.F32x4Abs(x))
-		e.Set(t, asm.F32x4Div(one, mulAdd(asm.F32x4Const(numeric.ErfP), a, one)))
-		e.Set(y, asm.F32x4Const(numeric.ErfPoly[0]))
-		for _, c := range numeric.ErfPoly[1:] {
-			e.Set(y, mulAdd(y, t, asm.F32x4Const(c)))
-		}
-		exp(ex, asm.F32x4Neg(asm.F32x4Mul(a, a)))
-		e.Set(y, asm.F32x4Sub(one, asm.F32x4Mul(asm.F32x4Mul(y, t), ex)))
-		e.Set(y, asm.V128Or(y, asm.V128And(x, sign)))
-		e.V128Store(p, 0, mulAdd(h, y, h))
+		e.Set(x, asm.V128Load(p, 0))
+		e.Set(t, clamp(f(x), asm.F32x4Const(numeric.Exp2Min), asm.F32x4Const(numeric.Exp2Max)))
+		exp2(t, t)
+		e.V128Store(p, 0, asm.F32x4Div(x, asm.F32x4Add(asm.F32x4Const(1), t)))
 		e.Bump(16, p)
 	})
 }
@@ -204,18 +210,7 @@ func RefQuickGELU(x []float32) {
 }
 
 func emitQuickGELU(e *emitter) {
-	in := e.ints(2)
-	i, end := e.share(in[1])
-	p := e.let(asm.I32Add(in[0], asm.I32Shl(i, i32(4))))
-	v, x, ex := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	exp2 := e.exp2()
-	e.For(i, end, 1, func() {
-		e.Set(v, asm.V128Load(p, 0))
-		e.Set(x, clamp(asm.F32x4Mul(asm.F32x4Const(numeric.QuickGELUScale), v), asm.F32x4Const(numeric.Exp2Min), asm.F32x4Const(numeric.Exp2Max)))
-		exp2(ex, x)
-		e.V128Store(p, 0, asm.F32x4Div(v, asm.F32x4Add(asm.F32x4Const(1), ex)))
-		e.Bump(16, p)
-	})
+	e.gate(func(x asm.Expr) asm.Expr { return asm.F32x4Mul(asm.F32x4Const(numeric.QuickGELUScale), x) })
 }
 
 // nearestMagic added to a float below 2²² leaves its nearest integer, ties to

@@ -24,11 +24,10 @@ func TestAgainstFloat64(t *testing.T) {
 		{"Log", Log, math.Log, 1e-30, 1e-3, relative, 2e-7},
 		{"Log", Log, math.Log, 2, 1e30, relative, 2e-7},
 		{"Log", Log, math.Log, 0.5, 2, absolute, 2e-7},
-		{"Erf", Erf, math.Erf, -6, 6, absolute, 5e-7},
 		{"Tanh", Tanh, math.Tanh, -20, 20, absolute, 3e-7},
 		{"Sigmoid", Sigmoid, func(x float64) float64 { return 1 / (1 + math.Exp(-x)) }, -80, 80, relative, 4e-7},
-		{"QuickGELU", QuickGELU, func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }, -8, 8, absolute, 1e-6},
-		{"GELU", GELU, func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }, -8, 8, absolute, 2e-6},
+		{"QuickGELU", QuickGELU, func(x float64) float64 { return x / (1 + math.Exp(-1.702*x)) }, -20, 20, absolute, 1e-6},
+		{"GELU", GELU, func(x float64) float64 { return x / 2 * (1 + math.Erf(x/math.Sqrt2)) }, -20, 20, absolute, 1e-6},
 	} {
 		const n = 20000
 		for i := range n {
@@ -72,7 +71,6 @@ func TestSameBits(t *testing.T) {
 		x := float32(i-2000) / 64
 		put(Exp(x))
 		put(Log(x * x))
-		put(Erf(x))
 		put(Tanh(x))
 		put(GELU(x))
 		put(Sigmoid(x))
@@ -84,7 +82,7 @@ func TestSameBits(t *testing.T) {
 	put(Normalize(a))
 	Softmax(b, a)
 	put(b[5])
-	const want = 0x861df6b6557653e1
+	const want = 0x8067b84c4d5eecc4
 	if got := h.Sum64(); got != want {
 		t.Errorf("hash %#x, want %#x", got, uint64(want))
 	}
