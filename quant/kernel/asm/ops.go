@@ -215,7 +215,6 @@ var (
 	F32x4Gt      = op2("f32x4.gt", simd|68, V128, V128, V128)
 	F32x4Nearest = op1("f32x4.nearest", simd|106, V128, V128)
 	F32x4Abs     = op1("f32x4.abs", simd|224, V128, V128)
-	F32x4Neg     = op1("f32x4.neg", simd|225, V128, V128)
 	F32x4Sqrt    = op1("f32x4.sqrt", simd|227, V128, V128)
 	F32x4Add     = op2("f32x4.add", simd|228, V128, V128, V128)
 	F32x4Sub     = op2("f32x4.sub", simd|229, V128, V128, V128)
