@@ -19,7 +19,8 @@ import (
 //
 // With Float both sums over products are float32. Without, what is multiplied
 // (a row of q, of k, of p, a column of v) is rounded to int16 with a scale of
-// its own, as normScale says, and the sums are exact.
+// its own, as normScale says, and the sums are exact. A column of v is scaled
+// over all T rows, so even if Causal later rows have a part in its rounding.
 //
 //	X [T] rows of q, k, v, [H][D] float32 each, LDX floats apart
 //	Y [T] rows of [H][D] float32, LDY floats apart
