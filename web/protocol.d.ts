@@ -28,6 +28,8 @@ export interface Request {
   version?: number; // hello
   url?: string; // load
   integrity?: string; // load: hex SHA-256 of the manifest
+  simd?: string; // load: simd128 or relaxed; "": whichever is fastest
+  threads?: number; // load: at most so many; 0: as the engine sees fit
   session?: string; // all but hello and load
   labels?: string[]; // open, labels
   template?: string; // open, labels: "{}" stands for the label; "" means the model's own
@@ -59,7 +61,9 @@ export interface ModelInfo {
   stage: string; // image: default labels can be answered; text: any label
   model: string;
   hash: string; // hex SHA-256 of the manifest
-  simd: string;
+  simd: string; // simd128 or relaxed
+  threads: number; // that run the kernels; 1 where the page is not isolated
+  kernels: string; // how the matrix products run, for people
   defaults: string[];
   templates: string[];
   adapters: string[];

@@ -12,9 +12,9 @@ export async function compile(url) {
 /** @type {{createScriptURL(url: string): any} | undefined} */
 let policy;
 
-/** The worker's address, as a trusted one where the document asks for that. @returns {any} */
-function address() {
-  const url = new URL('worker.js', import.meta.url).href;
+/** A script's address, as a trusted one where the document asks for that. @param {string} name @returns {any} */
+function address(name) {
+  const url = new URL(name, import.meta.url).href;
   /** @type {any} */
   const types = globalThis;
   if (!types.trustedTypes) return url;
@@ -33,11 +33,16 @@ function address() {
  * @returns {Worker}
  */
 export function startWorker(receive, module) {
-  const worker = new Worker(address(), {type: 'module', name: module ? 'module' : 'engine'});
+  const worker = new Worker(address('worker.js'), {type: 'module', name: module ? 'module' : 'engine'});
   const failed = (/** @type {string} */ message) => receive({kind: 'error', id: 0, code: 'load.engine', message});
   worker.onmessage = (event) => receive(event.data);
   worker.onerror = (event) => { event.preventDefault(); failed(event.message || 'the worker did not start'); };
   worker.onmessageerror = () => failed('a message could not be read');
   if (module) module.then((m) => worker.postMessage({module: m}), (err) => failed(String(err)));
   return worker;
+}
+
+/** Starts a thread of the kernels, from the engine's worker. @returns {Worker} */
+export function startHelper() {
+  return new Worker(address('helper.js'), {type: 'module', name: 'helper'});
 }

@@ -4,7 +4,7 @@
 // compiled binary, {module}; any other fetches and compiles it itself.
 import './wasm_exec.js';
 import {pixels} from './pixels.js';
-import {compile} from './start.js';
+import {compile, startHelper} from './start.js';
 
 /** @type {any} */
 const scope = globalThis;
@@ -13,6 +13,7 @@ const early = []; // what comes before Go listens
 
 scope.lqaRole = 'engine';
 scope.lqaPixels = pixels;
+scope.lqaHelper = startHelper;
 scope.lqaSend = (/** @type {string} */ json) => scope.postMessage(JSON.parse(json));
 
 /** @type {(module: WebAssembly.Module) => void} */

@@ -20,17 +20,21 @@ var (
 
 // Host runs one kernel module in one memory of fixed size.
 type Host interface {
-	// Start instantiates module with a memory of pages × 64 KiB. A second
-	// call replaces the first one's memory.
+	// Start instantiates module with a memory of pages × 64 KiB, all zero,
+	// shared if Threads is over 1. A second call replaces the first one's.
 	Start(module []byte, pages int) error
 	// Write copies b to offset; Read copies from offset to b.
 	Write(offset int, b []byte) error
 	Read(offset int, b []byte) error
 	// Run executes the command list at offset.
 	Run(list int) error
+	// Threads is how many threads Run uses. It falls to 1 when one is lost.
+	Threads() int
 	// Paths are the paths that this host can run. Where there are several, the
 	// fastest is found by timing.
 	Paths() []kernel.Path
+	// Alone is another host of the same kind, not started, with one thread.
+	Alone() Host
 	Close() error
 }
 
@@ -62,7 +66,8 @@ const (
 )
 
 // Layout hands out memory before there is any: a model is laid out first and
-// its memory started with just the size it needs. Offset 0 is never given.
+// its memory started with just the size it needs. The kernels' control words
+// come first, so offset 0 is never given.
 type Layout struct {
 	next int
 	mem  Memory
@@ -75,7 +80,7 @@ func (l *Layout) Alloc(use Use, bytes int) uint32 {
 		panic("device: negative allocation")
 	}
 	if l.next == 0 {
-		l.next = align
+		l.next = kernel.ControlBytes
 	}
 	offset := l.next
 	if bytes > maxMemory || offset > maxMemory {
@@ -99,41 +104,57 @@ func (l *Layout) Alloc(use Use, bytes int) uint32 {
 
 // Device is a started host with its memory.
 type Device struct {
-	host Host
-	mem  Memory
-	buf  []byte // staging between float32 and bytes
+	host   Host
+	mem    Memory
+	buf    []byte // staging between float32 and bytes
+	path   kernel.Path
+	timing []Timing
 }
 
 // Options configure Start.
 type Options struct {
-	// Path is how the integer GEMMs are built; nil: the host's first.
-	Path *kernel.Path
+	// Paths are the candidates, of the host's; nil: all of those.
+	Paths []kernel.Path
 	// Lists are all the command lists that will run, or lists of the same
-	// commands; nil: any may come.
+	// commands; nil: any may come, and nothing is timed.
 	Lists []kernel.List
 }
 
-// Start assembles the kernels for the layout's size and starts the host.
+// Start chooses how the kernels are built, assembles them for the layout's size
+// and starts the host.
 func Start(h Host, l *Layout, o Options) (*Device, error) {
 	if l.next > maxMemory {
 		return nil, fmt.Errorf("%w: the model needs over 2 GiB", ErrMemory)
 	}
-	pages := (l.next + slack + page - 1) / page
-	path := h.Paths()[0]
-	if o.Path != nil {
-		path = *o.Path
+	d := &Device{host: h, mem: l.mem}
+	pages := (max(l.next, kernel.ControlBytes) + slack + page - 1) / page
+	d.mem.Total = pages * page
+	paths := o.Paths
+	if paths == nil {
+		paths = h.Paths()
 	}
-	module, err := kernel.Module(kernel.Spec{Pages: pages, Path: path, Lists: o.Lists})
+	var err error
+	if d.path, d.timing, err = choose(h, paths, o.Lists); err != nil {
+		return nil, err
+	}
+	module, err := kernel.Module(kernel.Spec{Pages: pages, Shared: h.Threads() > 1, Path: d.path, Lists: o.Lists})
 	if err != nil {
 		return nil, err
 	}
 	if err := h.Start(module, pages); err != nil {
 		return nil, err
 	}
-	d := &Device{host: h, mem: l.mem}
-	d.mem.Total = pages * page
 	return d, nil
 }
+
+// Path is how the integer GEMMs run.
+func (d *Device) Path() kernel.Path { return d.path }
+
+// Timings are what the choice of the path rests on; none, where there was none.
+func (d *Device) Timings() []Timing { return d.timing }
+
+// Threads is how many threads run the commands.
+func (d *Device) Threads() int { return d.host.Threads() }
 
 // Memory returns the byte counts.
 func (d *Device) Memory() Memory { return d.mem }

@@ -12,6 +12,7 @@ import (
 
 	"lqa/quant/clip"
 	"lqa/quant/device"
+	"lqa/quant/kernel"
 	"lqa/quant/numeric"
 	"lqa/quant/qtype"
 	"lqa/quant/shq"
@@ -20,6 +21,9 @@ import (
 // Options configure Open.
 type Options struct {
 	Host device.Host
+	// Paths are candidates for how the kernels are built, of the host's; nil:
+	// all of those. The fastest is found by timing, on the model's own shapes.
+	Paths []kernel.Path
 	// Limits bound what the file may ask for; the zero value is shq's default.
 	Limits shq.Limits
 	// Hash computes SHA-256; nil means crypto/sha256. A browser's SubtleCrypto
@@ -91,7 +95,7 @@ func Open(r io.Reader, o Options) (*Engine, error) {
 	}
 	var layout device.Layout
 	e.model = clip.Layout(cfg, kinds, &layout)
-	if e.dev, err = device.Start(o.Host, &layout, device.Options{Lists: e.model.Lists()}); err != nil {
+	if e.dev, err = device.Start(o.Host, &layout, device.Options{Paths: o.Paths, Lists: e.model.Lists()}); err != nil {
 		return nil, err
 	}
 	if err := e.model.Start(e.dev); err != nil {
@@ -312,6 +316,10 @@ func (e *Engine) embed(label string, templates []string) ([]float32, error) {
 	}
 	return sum, nil
 }
+
+// Device is what the engine runs on: how its kernels are built, how many
+// threads run them.
+func (e *Engine) Device() *device.Device { return e.dev }
 
 // Memory reports exact byte counts of the kernel memory.
 func (e *Engine) Memory() device.Memory { return e.dev.Memory() }

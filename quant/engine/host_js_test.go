@@ -7,4 +7,4 @@ import (
 
 const isNative = false
 
-func newHost() device.Host { return browser.New() }
+func newHost() device.Host { return browser.New(browser.Options{}) }

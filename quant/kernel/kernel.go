@@ -124,8 +124,9 @@ var Inf = float32(math.Inf(1))
 
 // Spec is what a module is assembled for.
 type Spec struct {
-	Pages int  // of 64 KiB, exactly so many
-	Path  Path // how its integer GEMMs are built
+	Pages  int  // of 64 KiB, exactly so many
+	Shared bool // memory between threads
+	Path   Path // how its integer GEMMs are built
 	// Lists are the command lists that it will run; kernels that none of them
 	// uses are left out. nil: all kernels are in.
 	Lists []List
@@ -158,11 +159,12 @@ func (l List) commands() iter.Seq2[Op, []uint32] {
 }
 
 // Module assembles the kernel module, whose memory is imported as "env"
-// "memory". It exports run(list, tid, nthreads): each command is split over
-// threads by its outer loop.
+// "memory". It exports run(list, tid, n), which runs thread tid's share of each
+// command and returns 0. In a shared memory run is for thread 0: it wakes n - 1
+// others, who wait in help(tid), and returns 1 where one of them does not come.
 func Module(s Spec) ([]byte, error) {
 	m := asm.NewModule()
-	m.ImportMemory("env", "memory", uint32(s.Pages), false)
+	m.ImportMemory("env", "memory", uint32(s.Pages), s.Shared)
 	uses := s.uses()
 	funcs := make([]*asm.Func, len(Kernels))
 	for i, k := range Kernels {
@@ -175,24 +177,42 @@ func Module(s Spec) ([]byte, error) {
 		funcs[i] = f
 	}
 
-	run := m.Func("run")
-	list, tid, n := run.Param(asm.I32), run.Param(asm.I32), run.Param(asm.I32)
-	args, op := run.Local(asm.I32), run.Local(asm.I32)
-	run.Set(op, asm.I32Load(list, 0))
-	run.While(op, func() {
-		run.Set(args, asm.I32Add(list, asm.I32Const(8)))
-		run.Add(asm.I32Shl(asm.I32Load(list, 4), asm.I32Const(2)), list)
+	name := "run"
+	if s.Shared {
+		name = "work"
+	}
+	work := m.Func(name, asm.I32)
+	list, tid, n := work.Param(asm.I32), work.Param(asm.I32), work.Param(asm.I32)
+	var arrived asm.Expr // threads at barriers, when this one may go on
+	if s.Shared {
+		arrived = work.Param(asm.I32)
+	}
+	args, op := work.Local(asm.I32), work.Local(asm.I32)
+	work.Set(op, asm.I32Load(list, 0))
+	work.While(op, func() {
+		work.Set(args, asm.I32Add(list, asm.I32Const(8)))
+		work.Add(asm.I32Shl(asm.I32Load(list, 4), asm.I32Const(2)), list)
 		cases := make([]func(), len(Kernels))
 		for i := range Kernels {
-			cases[i] = run.Unreachable
+			cases[i] = work.Unreachable
 			if funcs[i] != nil {
-				cases[i] = func() { run.Call(funcs[i], args, tid, n) }
+				cases[i] = func() { work.Call(funcs[i], args, tid, n) }
 			}
 		}
-		run.Switch(asm.I32Sub(op, asm.I32Const(1)), cases, run.Unreachable)
-		run.Set(op, asm.I32Load(list, 0))
+		work.Switch(asm.I32Sub(op, asm.I32Const(1)), cases, work.Unreachable)
+		if s.Shared {
+			work.If(asm.I32GtS(n, asm.I32Const(1)), func() {
+				barrier(work, n, arrived, func() { work.Return(asm.I32Const(1)) })
+			})
+		}
+		work.Set(op, asm.I32Load(list, 0))
 	})
-	m.Export(run)
+	work.Return(asm.I32Const(0))
+	if s.Shared {
+		emitThreads(m, work)
+	} else {
+		m.Export(work)
+	}
 	return m.Bytes()
 }
 

@@ -1,5 +1,7 @@
 package kernel
 
+import "fmt"
+
 // Form says how an integer GEMM multiplies. All forms read the same weights
 // and give the same bits; which is fastest differs from chip to chip.
 type Form int
@@ -19,7 +21,7 @@ const (
 
 // String returns the form's name as people see it.
 func (f Form) String() string {
-	return [...]string{"simd128", "relaxed dot, 16-bit sums", "relaxed dot, 32-bit sums"}[f]
+	return [...]string{"SIMD128", "relaxed SIMD in 16-bit sums", "relaxed SIMD in 32-bit sums"}[f]
 }
 
 // Relaxed reports whether the form needs relaxed SIMD.
@@ -35,6 +37,9 @@ type Path struct {
 	// load32_splat is slow.
 	AFirst bool
 }
+
+// String describes the path to people.
+func (p Path) String() string { return fmt.Sprintf("%v, %d×%d tile", p.Form, p.Rows, 8*p.Panels) }
 
 // Paths are the candidates for a host that compiles relaxed SIMD, or does not.
 // The first is the safe choice where nothing can be timed.

@@ -42,6 +42,8 @@ type Request struct {
 	Version   int      `json:"version,omitempty"`   // hello
 	URL       string   `json:"url,omitempty"`       // load
 	Integrity string   `json:"integrity,omitempty"` // load: hex SHA-256 of the manifest
+	SIMD      string   `json:"simd,omitempty"`      // load: simd128 or relaxed; "": whichever is fastest
+	Threads   int      `json:"threads,omitempty"`   // load: at most so many; 0: as the engine sees fit
 	Session   string   `json:"session,omitempty"`   // all but hello and load
 	Labels    []string `json:"labels,omitempty"`    // open, labels
 	Template  string   `json:"template,omitempty"`  // open, labels: "{}" stands for the label; "" means the model's own
@@ -77,8 +79,10 @@ type ProgressInfo struct {
 type ModelInfo struct {
 	Stage     string   `json:"stage"` // image: default labels can be answered; text: any label
 	Model     string   `json:"model"`
-	Hash      string   `json:"hash"` // hex SHA-256 of the manifest
-	Simd      string   `json:"simd"`
+	Hash      string   `json:"hash"`    // hex SHA-256 of the manifest
+	Simd      string   `json:"simd"`    // simd128 or relaxed
+	Threads   int      `json:"threads"` // that run the kernels; 1 where the page is not isolated
+	Kernels   string   `json:"kernels"` // how the matrix products run, for people
 	Defaults  []string `json:"defaults"`
 	Templates []string `json:"templates"`
 	Adapters  []string `json:"adapters"`

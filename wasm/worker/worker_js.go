@@ -25,6 +25,7 @@ import (
 	"lqa/quant/device"
 	"lqa/quant/device/browser"
 	"lqa/quant/engine"
+	"lqa/quant/kernel"
 	"lqa/quant/shq"
 	"lqa/tta"
 	"lqa/wasm/proto"
@@ -193,8 +194,12 @@ func (w *worker) read(r request) (err error) {
 		return err
 	}
 	defer b.Close()
-	host := browser.New()
-	e, err := engine.Open(b, engine.Options{Host: host, Hash: subtleHash(&w.mu)})
+	host := browser.New(browser.Options{Threads: r.Threads, Helper: func() js.Value { return js.Global().Call("lqaHelper") }})
+	paths, err := choices(host, r.SIMD)
+	if err != nil {
+		return err
+	}
+	e, err := engine.Open(b, engine.Options{Host: host, Paths: paths, Hash: subtleHash(&w.mu)})
 	if err != nil {
 		return err
 	}
@@ -228,7 +233,7 @@ func (w *worker) read(r request) (err error) {
 		}
 		mem := w.memory(nil)
 		w.reply(r, proto.Reply{Kind: proto.Loaded, Memory: &mem, ModelInfo: &proto.ModelInfo{
-			Stage: name, Model: e.Manifest().Name, Hash: hash, Simd: "simd128",
+			Stage: name, Model: e.Manifest().Name, Hash: hash, Simd: simd(e.Device().Path()), Threads: e.Device().Threads(), Kernels: kernels(e.Device()),
 			Defaults: e.Config().Text.Defaults, Templates: e.Config().Text.Templates, Adapters: tta.Names(),
 			LoadMS: ms(time.Since(start)),
 		}})
@@ -238,6 +243,36 @@ func (w *worker) read(r request) (err error) {
 		default:
 		}
 	}
+}
+
+// choices are the host's paths, or those of the SIMD that was asked for.
+func choices(host *browser.Host, want string) ([]kernel.Path, error) {
+	var paths []kernel.Path
+	for _, p := range host.Paths() {
+		if want == "" || want == simd(p) {
+			paths = append(paths, p)
+		}
+	}
+	if len(paths) == 0 {
+		return nil, fmt.Errorf("%w: %q", device.ErrNoSIMD, want)
+	}
+	return paths, nil
+}
+
+func simd(p kernel.Path) string {
+	if p.Form.Relaxed() {
+		return "relaxed"
+	}
+	return "simd128"
+}
+
+// kernels tells how matrix products run, and that it was chosen.
+func kernels(d *device.Device) string {
+	s := d.Path().String()
+	if n := len(d.Timings()); n > 0 {
+		s += fmt.Sprintf(", fastest of %d", n)
+	}
+	return s
 }
 
 // warmFrames let the JavaScript engine compile the kernels with its better

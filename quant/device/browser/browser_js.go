@@ -5,6 +5,7 @@ package browser
 import (
 	"fmt"
 	"syscall/js"
+	"time"
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
@@ -13,16 +14,51 @@ import (
 // Host is a device.Host over the WebAssembly object. Its memory never grows,
 // so views of it stay valid until the next Start or Close.
 type Host struct {
-	bytes js.Value // Uint8Array over the whole memory
-	run   js.Value
-	views map[[2]int]js.Value // subarrays of bytes, by offset and length
+	options Options
+	threads int
+	bytes   js.Value // Uint8Array over the whole memory
+	run     js.Value
+	views   map[[2]int]js.Value // subarrays of bytes, by offset and length
+	helpers []js.Value          // workers
 }
+
+// Options configure New.
+type Options struct {
+	// Threads is how many run a list, as far as the page is isolated and there
+	// is a Helper; 0: as many as the machine has cores, up to AutoThreads.
+	Threads int
+	// Helper starts a worker that takes one message, {module, memory, tid},
+	// instantiates the module in the memory ("env" "memory"), answers with any
+	// message and calls its help(tid).
+	Helper func() js.Value
+}
+
+// AutoThreads bounds the threads that nobody asked for: more gain little on
+// models of this size, and the page has other work.
+const AutoThreads = 4
+
+// helperPatience is how long helpers may take to start.
+const helperPatience = 5 * time.Second
 
 // maxViews bounds the cache of subarrays: a frame uses a handful.
 const maxViews = 64
 
 // New returns a host that has not been started.
-func New() *Host { return new(Host) }
+func New(o Options) *Host {
+	h := &Host{options: o, threads: 1}
+	global := js.Global()
+	if o.Helper == nil || !global.Get("crossOriginIsolated").Truthy() || global.Get("SharedArrayBuffer").IsUndefined() {
+		return h
+	}
+	if h.threads = o.Threads; o.Threads == 0 {
+		h.threads = 1
+		if n := global.Get("navigator").Get("hardwareConcurrency"); n.Type() == js.TypeNumber {
+			h.threads = min(n.Int(), AutoThreads)
+		}
+	}
+	h.threads = max(1, min(h.threads, kernel.MaxThreads))
+	return h
+}
 
 // Supported reports whether this JavaScript engine compiles the kernels.
 func Supported() error {
@@ -66,23 +102,82 @@ func attempt(kind error, f func()) (err error) {
 	return nil
 }
 
+// Alone implements device.Host.
+func (h *Host) Alone() device.Host { return New(Options{}) }
+
+// Threads implements device.Host.
+func (h *Host) Threads() int { return h.threads }
+
 // Start implements device.Host.
 func (h *Host) Start(module []byte, pages int) error {
-	*h = Host{views: map[[2]int]js.Value{}}
+	h.Close()
+	h.views = map[[2]int]js.Value{}
 	wasm := js.Global().Get("WebAssembly")
-	var memory js.Value
+	var memory, compiled js.Value
+	shared := h.threads > 1
 	err := attempt(device.ErrMemory, func() {
-		memory = wasm.Get("Memory").New(map[string]any{"initial": pages, "maximum": pages})
+		memory = wasm.Get("Memory").New(map[string]any{"initial": pages, "maximum": pages, "shared": shared})
 	})
 	if err != nil {
 		return err
 	}
-	return attempt(device.ErrNoSIMD, func() {
-		compiled := wasm.Get("Module").New(toJS(module))
+	err = attempt(device.ErrNoSIMD, func() {
+		compiled = wasm.Get("Module").New(toJS(module))
 		instance := wasm.Get("Instance").New(compiled, map[string]any{"env": map[string]any{"memory": memory}})
 		h.run = instance.Get("exports").Get("run")
 		h.bytes = js.Global().Get("Uint8Array").New(memory.Get("buffer"))
 	})
+	if err == nil && shared {
+		h.help(compiled, memory)
+	}
+	return err
+}
+
+// help starts the helpers; with one missing there are none, and one thread
+// does it all.
+func (h *Host) help(module, memory js.Value) {
+	ready := make(chan bool, 2*h.threads)
+	tell := func(ok bool) js.Func {
+		return js.FuncOf(func(js.Value, []js.Value) any { ready <- ok; return nil })
+	}
+	began, failed := tell(true), tell(false)
+	defer began.Release()
+	defer failed.Release()
+	err := attempt(device.ErrRun, func() {
+		for tid := 1; tid < h.threads; tid++ {
+			w := h.options.Helper()
+			h.helpers = append(h.helpers, w)
+			w.Set("onmessage", began)
+			w.Set("onerror", failed)
+			w.Call("postMessage", map[string]any{"module": module, "memory": memory, "tid": tid})
+		}
+	})
+	late := time.After(helperPatience)
+	for n := 0; err == nil && n < len(h.helpers); n++ {
+		select {
+		case ok := <-ready:
+			if !ok {
+				err = device.ErrRun
+			}
+		case <-late:
+			err = device.ErrRun
+		}
+	}
+	for _, w := range h.helpers {
+		w.Set("onmessage", js.Null())
+		w.Set("onerror", js.Null())
+	}
+	if err != nil {
+		h.giveUp()
+	}
+}
+
+// giveUp goes on with one thread.
+func (h *Host) giveUp() {
+	for _, w := range h.helpers {
+		w.Call("terminate")
+	}
+	h.helpers, h.threads = nil, 1
 }
 
 // view is the part of the memory at offset, n bytes long.
@@ -125,19 +220,37 @@ func (h *Host) Read(offset int, b []byte) error {
 	return err
 }
 
-// Run implements device.Host.
-func (h *Host) Run(list int) error { return h.RunAs(list, 0, 1) }
-
-// RunAs runs one thread's share of the list.
-func (h *Host) RunAs(list, tid, threads int) error {
-	if h.run.IsUndefined() {
-		return fmt.Errorf("%w: not started", device.ErrRun)
+// Run implements device.Host. Where a helper does not come to a barrier, one
+// thread runs the list again, this time and from then on.
+func (h *Host) Run(list int) error {
+	met, err := h.runAs(list, 0, h.threads)
+	if err == nil && !met {
+		h.giveUp()
+		_, err = h.runAs(list, 0, 1)
 	}
-	return attempt(device.ErrRun, func() { h.run.Invoke(list, tid, threads) })
+	return err
+}
+
+// RunAs runs one thread's share of the list, of a host that has one thread.
+func (h *Host) RunAs(list, tid, threads int) error {
+	_, err := h.runAs(list, tid, threads)
+	return err
+}
+
+// runAs reports whether all threads met at all barriers.
+func (h *Host) runAs(list, tid, threads int) (met bool, err error) {
+	if h.run.IsUndefined() {
+		return false, fmt.Errorf("%w: not started", device.ErrRun)
+	}
+	err = attempt(device.ErrRun, func() { met = h.run.Invoke(list, tid, threads).Int() == 0 })
+	return met, err
 }
 
 // Close implements device.Host.
 func (h *Host) Close() error {
-	*h = Host{}
+	for _, w := range h.helpers {
+		w.Call("terminate")
+	}
+	*h = Host{options: h.options, threads: h.threads}
 	return nil
 }

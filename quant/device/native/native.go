@@ -53,6 +53,12 @@ func (h *Host) Start(module []byte, pages int) error {
 // Paths implements device.Host.
 func (h *Host) Paths() []kernel.Path { return []kernel.Path{kernel.Wazero} }
 
+// Threads implements device.Host.
+func (h *Host) Threads() int { return 1 }
+
+// Alone implements device.Host.
+func (h *Host) Alone() device.Host { return New() }
+
 // Write implements device.Host.
 func (h *Host) Write(offset int, b []byte) error {
 	if h.memory == nil || !h.memory.Write(uint32(offset), b) {

@@ -23,6 +23,7 @@ type Type byte
 const (
 	Void Type = 0x40 // no value
 	I32  Type = 0x7f
+	I64  Type = 0x7e
 	F32  Type = 0x7d
 	V128 Type = 0x7b
 )
@@ -34,6 +35,8 @@ func (t Type) String() string {
 		return "void"
 	case I32:
 		return "i32"
+	case I64:
+		return "i64"
 	case F32:
 		return "f32"
 	case V128:
@@ -103,7 +106,7 @@ func uleb(b []byte, v uint32) []byte {
 }
 
 // sleb appends v as signed LEB128.
-func sleb(b []byte, v int32) []byte {
+func sleb[T int32 | int64](b []byte, v T) []byte {
 	for {
 		c := byte(v & 0x7f)
 		v >>= 7
@@ -117,6 +120,11 @@ func sleb(b []byte, v int32) []byte {
 // I32Const is a constant.
 func I32Const(v int32) Expr {
 	return Expr{typ: I32, code: sleb([]byte{0x41}, v)}
+}
+
+// I64Const is a constant.
+func I64Const(v int64) Expr {
+	return Expr{typ: I64, code: sleb([]byte{0x42}, v)}
 }
 
 // F32Const is a constant, bit for bit.

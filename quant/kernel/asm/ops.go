@@ -23,6 +23,7 @@ const (
 const (
 	simd    = 0xfd << 16
 	convert = 0xfc << 16 // saturating conversions
+	threads = 0xfe << 16
 )
 
 // table lists every instruction that was declared below; Disassemble reads it.
@@ -86,6 +87,7 @@ func lane(name string, code uint32, out Type, in ...Type) func(lane byte, args .
 // Scalar integers.
 var (
 	I32Eqz  = op1("i32.eqz", 0x45, I32, I32)
+	I32Eq   = op2("i32.eq", 0x46, I32, I32, I32)
 	I32LtS  = op2("i32.lt_s", 0x48, I32, I32, I32)
 	I32LtU  = op2("i32.lt_u", 0x49, I32, I32, I32)
 	I32GtS  = op2("i32.gt_s", 0x4a, I32, I32, I32)
@@ -100,6 +102,36 @@ var (
 	I32Shl  = op2("i32.shl", 0x74, I32, I32, I32)
 	I32ShrU = op2("i32.shr_u", 0x76, I32, I32, I32)
 )
+
+// Atomics, on aligned addresses of a shared memory.
+var (
+	atomicNotify = declare("memory.atomic.notify", threads|0, I32, immMem, I32, I32)
+	atomicWait32 = declare("memory.atomic.wait32", threads|1, I32, immMem, I32, I32, I64)
+	atomicLoad   = declare("i32.atomic.load", threads|0x10, I32, immMem, I32)
+	atomicStore  = declare("i32.atomic.store", threads|0x17, Void, immMem, I32, I32)
+	atomicAdd    = declare("i32.atomic.rmw.add", threads|0x1e, I32, immMem, I32, I32)
+)
+
+// atomic encodes alignment 4, which atomics demand, and offset 0.
+var atomic = []byte{2, 0}
+
+// I32AtomicLoad reads addr.
+func I32AtomicLoad(addr Expr) Expr { return atomicLoad.expr(atomic, addr) }
+
+// I32AtomicAdd adds v to addr and is what was there before.
+func I32AtomicAdd(addr, v Expr) Expr { return atomicAdd.expr(atomic, addr, v) }
+
+// AtomicWait32 sleeps while addr holds expected, for so many nanoseconds or,
+// below 0, for ever: 0 woken, 1 it held something else, 2 time was up.
+func AtomicWait32(addr, expected, timeout Expr) Expr {
+	return atomicWait32.expr(atomic, addr, expected, timeout)
+}
+
+// I32AtomicStore writes v to addr.
+func (f *Func) I32AtomicStore(addr, v Expr) { f.emit(atomicStore.expr(atomic, addr, v)) }
+
+// AtomicNotify wakes all that wait at addr.
+func (f *Func) AtomicNotify(addr Expr) { f.emit(atomicNotify.expr(atomic, addr, I32Const(-1)), 0x1a) }
 
 // Scalar floats.
 var (

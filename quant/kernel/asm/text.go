@@ -30,7 +30,7 @@ func Disassemble(code []byte) (string, error) {
 	for len(code) > 0 {
 		key := uint32(code[0])
 		code = code[1:]
-		if key == simd>>16 || key == convert>>16 {
+		if key == simd>>16 || key == convert>>16 || key == threads>>16 {
 			key = key<<16 | u()
 		}
 		switch key {

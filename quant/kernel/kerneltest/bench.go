@@ -21,7 +21,7 @@ var TransformerShapes = []struct{ M, K, N int }{{50, 768, 2304}, {50, 3072, 768}
 // Bench times the kernels that a frame spends its time in, on one host, in
 // GMAC/s and G values/s.
 func Bench(b *testing.B, newHost func() device.Host) {
-	var path *kernel.Path
+	var paths []kernel.Path
 	run := func(name string, work float64, unit string, build func(l *device.Layout) kernel.Command) {
 		b.Run(name, func(b *testing.B) {
 			var l device.Layout
@@ -29,7 +29,7 @@ func Bench(b *testing.B, newHost func() device.Host) {
 			at := l.Alloc(device.Commands, 4*len(list))
 			h := newHost()
 			defer h.Close()
-			d, err := device.Start(h, &l, device.Options{Path: path, Lists: []kernel.List{list}})
+			d, err := device.Start(h, &l, device.Options{Paths: paths, Lists: []kernel.List{list}})
 			if err != nil {
 				b.Fatal(err)
 			}
@@ -52,7 +52,7 @@ func Bench(b *testing.B, newHost func() device.Host) {
 		})
 	}
 	for _, p := range newHost().Paths() {
-		path = &p
+		paths = []kernel.Path{p}
 		for _, kind := range []qtype.Kind{"q4", "q5", "q6"} {
 			low, _ := kind.Low()
 			for _, s := range TransformerShapes {
@@ -65,7 +65,7 @@ func Bench(b *testing.B, newHost func() device.Host) {
 			}
 		}
 	}
-	path = nil
+	paths = nil
 	s := Shapes[2]
 	run("gemm_f32", float64(s.M*s.K*s.N), "GMAC/s", func(l *device.Layout) kernel.Command {
 		return kernel.GEMMF32{A: alloc(l, 4*s.M*s.K), W: alloc(l, 4*kernel.PackedF32Len(s.N, s.K)), Y: alloc(l, 4*s.M*s.N),

@@ -43,6 +43,13 @@ func newBench(t *testing.T, h device.Host) *bench {
 	return &bench{t: t, host: h, rng: rand.New(rand.NewPCG(1, uint64(len(t.Name()))))}
 }
 
+func (b *bench) paths() []kernel.Path {
+	if b.path == nil {
+		return b.host.Paths()[:1]
+	}
+	return []kernel.Path{*b.path}
+}
+
 // in reserves a buffer and fills it.
 func (b *bench) in(data []byte) uint32 {
 	b.layout.Alloc(device.Activations, guard)
@@ -92,7 +99,7 @@ func (b *bench) run(commands ...kernel.Command) {
 		lists[i] = c.Append(nil).End()
 		at[i] = b.layout.Alloc(device.Commands, 4*len(lists[i]))
 	}
-	dev, err := device.Start(b.host, &b.layout, device.Options{Path: b.path, Lists: lists})
+	dev, err := device.Start(b.host, &b.layout, device.Options{Paths: b.paths(), Lists: lists})
 	if err != nil {
 		b.t.Fatal(err)
 	}

@@ -5,4 +5,4 @@ import (
 	"lqa/quant/device/browser"
 )
 
-func host() device.Host { return browser.New() }
+func host() device.Host { return browser.New(browser.Options{}) }
