@@ -455,6 +455,13 @@ func patch(t *testing.T, newHost func() device.Host) {
 	}
 }
 
+// RunThreads runs the suite on hosts with threads of their own.
+func RunThreads(t *testing.T, newHost func() device.Host) {
+	for name, f := range cases {
+		t.Run(name, func(t *testing.T) { f(t, newHost) })
+	}
+}
+
 // split is a host that runs a list as several threads would, one after the
 // other: what each writes must not depend on how the work is cut.
 type split struct {

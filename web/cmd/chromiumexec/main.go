@@ -58,12 +58,20 @@ func run(args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	root, err := site.Root(context.Background())
+	if err != nil {
+		return 0, err
+	}
+	helper, err := os.ReadFile(filepath.Join(root, "web", "helper.js"))
+	if err != nil {
+		return 0, err
+	}
 	exit := make(chan int, 1)
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return 0, err
 	}
-	server := &http.Server{Handler: handler(args[0], support, start, exit), ReadHeaderTimeout: 10 * time.Second}
+	server := &http.Server{Handler: handler(args[0], support, start, helper, exit), ReadHeaderTimeout: 10 * time.Second}
 	go server.Serve(ln)
 	defer server.Close()
 
@@ -106,7 +114,7 @@ func settings(args []string) ([]byte, error) {
 	return json.Marshal(map[string]any{"argv": args, "env": env, "cwd": cwd})
 }
 
-func handler(program, support string, start []byte, exit chan<- int) http.Handler {
+func handler(program, support string, start, helper []byte, exit chan<- int) http.Handler {
 	mux := http.NewServeMux()
 	give := func(path, kind string, body []byte) {
 		mux.HandleFunc("GET "+path, func(w http.ResponseWriter, r *http.Request) {
@@ -120,6 +128,7 @@ func handler(program, support string, start []byte, exit chan<- int) http.Handle
 	give("/page.js", "text/javascript", []byte(pageJS))
 	give("/worker.js", "text/javascript", workerJS)
 	give("/start.json", "application/json", start)
+	give("/helper.js", "text/javascript", helper)
 	mux.HandleFunc("GET /wasm_exec.js", func(w http.ResponseWriter, r *http.Request) { http.ServeFile(w, r, support) })
 	mux.HandleFunc("GET /program.wasm", func(w http.ResponseWriter, r *http.Request) {
 		w.Header().Set("Content-Type", "application/wasm")
