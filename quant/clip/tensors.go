@@ -126,7 +126,7 @@ func (l *specs) vit(im *Image, embed int) {
 	l.add("image.class.weight", valuesRole, qtype.F16, 1, w)
 	l.add("image.position.weight", valuesRole, qtype.F16, im.Tokens(), w)
 	l.norm("image.pre", w)
-	l.blocks("image", &im.Transformer, w, qtype.Q8C)
+	l.blocks("image", &im.Transformer, w, qtype.Q4) // most of the bytes and of the time
 	l.norm("image.post", w)
 	l.linear("image.project", qtype.F16, embed, w)
 }

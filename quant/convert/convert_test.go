@@ -304,7 +304,7 @@ func TestConvert_Kinds(t *testing.T) {
 	kinds := map[string]qtype.Kind{}
 	var b bytes.Buffer
 	err := Convert(&b, in, Options{Name: "tiny", Keep: []string{"text.fc2.weight"},
-		Kinds:    []Choice{{"*", qtype.F16}, {"image.*", qtype.Q8C}, {"text.fc2.*", qtype.Q8C}},
+		Kinds:    []Choice{{"*", qtype.F16}, {"image.*", qtype.Q8C}, {"image.block.01.*", "q5g32"}, {"text.fc2.*", qtype.Q8C}},
 		Progress: func(c Outcome) { kinds[c.Name] = c.Kind }})
 	if err != nil {
 		t.Fatal(err)
@@ -313,14 +313,14 @@ func TestConvert_Kinds(t *testing.T) {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]qtype.Kind{
-		"image.block.01.project.weight": qtype.Q8C, "image.stem.weight": qtype.F16, "image.block.00.depthwise.weight": qtype.Q8R,
+		"image.block.00.project.weight": qtype.Q8C, "image.block.01.project.weight": "q5g32", "image.stem.weight": qtype.F16, "image.block.00.depthwise.weight": qtype.Q8R,
 		"text.token.weight": qtype.Q8R, "text.fc1.weight": qtype.F16, "text.fc2.weight": qtype.F16, "text.fc1.bias": qtype.F16, "text.vocab": qtype.U8,
 	} {
 		if kinds[name] != want {
 			t.Errorf("%s is %s, want %s", name, kinds[name], want)
 		}
 	}
-	for _, c := range []Choice{{"[", qtype.Q8C}, {"image.stem.weight", qtype.Q8C}, {"image.block.99.*", qtype.Q8C}, {"*", qtype.Q8R}, {"*", "q9"}} {
+	for _, c := range []Choice{{"[", qtype.Q8C}, {"image.stem.weight", qtype.Q8C}, {"image.block.99.*", qtype.Q8C}, {"*", qtype.Q8R}, {"*", "q9"}, {"*", "q4g7"}} {
 		if err := Convert(&b, in, Options{Name: "tiny", Kinds: []Choice{c}}); !errors.Is(err, ErrTensors) {
 			t.Errorf("%s as %s: %v", c.Pattern, c.Kind, err)
 		}

@@ -152,7 +152,7 @@ func TestRun(t *testing.T) {
 func TestRun_CLIP(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "clip.shq")
 	_, talk := command(t, exitOK, "convert", "-v", "--kind", "text.layer.*=f16", "../../engine/testdata/clip-quick", "-o", file)
-	for _, want := range []string{"text.layer.01.mlp.in.weight          f16", "image.layer.01.mlp.in.weight         q8c"} {
+	for _, want := range []string{"text.layer.01.mlp.in.weight          f16", "image.layer.01.mlp.in.weight         q4 "} {
 		if !strings.Contains(talk, want) {
 			t.Errorf("%q is not in what convert tells:\n%s", want, talk)
 		}
