@@ -138,7 +138,11 @@ func (h *Host) Start(module []byte, pages int) error {
 func (h *Host) help(module, memory js.Value) {
 	ready := make(chan bool, 2*h.threads)
 	tell := func(ok bool) js.Func {
-		return js.FuncOf(func(js.Value, []js.Value) any { ready <- ok; return nil })
+		return js.FuncOf(func(_ js.Value, args []js.Value) any {
+			args[0].Call("preventDefault") // an error is dealt with here
+			ready <- ok
+			return nil
+		})
 	}
 	began, failed := tell(true), tell(false)
 	defer began.Release()

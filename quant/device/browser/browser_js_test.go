@@ -30,14 +30,19 @@ func needThreads(t *testing.T) {
 	}
 }
 
-// TestThreads runs the suite on real threads, which meet at real barriers.
+// TestFuzz: random shapes, all forms that this engine compiles.
+func TestFuzz(t *testing.T) {
+	kerneltest.Fuzz(t, func() device.Host { return browser.New(browser.Options{}) }, 17, 150)
+}
+
+// TestThreads: random shapes on real threads, which meet at real barriers.
 func TestThreads(t *testing.T) {
 	needThreads(t)
 	for _, n := range []int{2, 3} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			kerneltest.RunThreads(t, func() device.Host {
+			kerneltest.Fuzz(t, func() device.Host {
 				return browser.New(browser.Options{Threads: n, Helper: helper("/helper.js")})
-			})
+			}, uint64(n), 25)
 		})
 	}
 }

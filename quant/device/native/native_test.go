@@ -16,6 +16,21 @@ func TestKernels(t *testing.T) {
 	})
 }
 
+// FuzzKernels draws kernels, shapes and values from a seed. Plain go test runs
+// the seeds below; go test -fuzz goes on.
+func FuzzKernels(f *testing.F) {
+	for seed := range uint64(60) {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64) {
+		kerneltest.Fuzz(t, func() device.Host {
+			h := native.New()
+			t.Cleanup(func() { h.Close() })
+			return h
+		}, seed, 1)
+	})
+}
+
 func BenchmarkKernels(b *testing.B) {
 	kerneltest.Bench(b, func() device.Host { return native.New() })
 }

@@ -15,35 +15,7 @@ func layerNorm(t *testing.T, newHost func() device.Host) {
 		for _, s := range []struct{ m, n int }{{1, 1}, {2, 5}, {3, 8}, {5, 17}, {4, 30}, {9, 192}, {2, 772}} {
 			for _, inPlace := range []bool{false, true} {
 				t.Run(fmt.Sprint(name, s, inPlace), func(t *testing.T) {
-					b := newBench(t, newHost())
-					n8 := qtype.RoundUp(s.n, 8)
-					ldx, ldy := n8+4, n8+8
-					if inPlace {
-						ldy = ldx
-					}
-					x := make([]float32, s.m*ldx)
-					for r := range s.m {
-						fill(b, x[r*ldx:r*ldx+s.n])
-					}
-					w := b.rows(2, s.n, n8, 2)
-					c := kernel.LayerNorm{W: b.f32(w), X: b.f32(x), M: s.m, N: s.n, LDX: ldx, LDY: ldy, Eps: 1e-5}
-					if inPlace {
-						b.bufs[len(b.bufs)-1].output = true
-						c.Y = c.X
-					} else {
-						c.Y = b.out(4 * s.m * ldy)
-					}
-					b.run(c)
-					got, want := b.f32at(c.Y, s.m*ldy), make([]float32, n8)
-					for r := range s.m {
-						kernel.RefLayerNorm(want, x[r*ldx:r*ldx+n8], w, s.n, c.Eps)
-						same(t, "y", got[r*ldy:], want)
-						for i, v := range got[r*ldy+s.n : r*ldy+n8] {
-							if v != 0 {
-								t.Fatalf("padding %d of row %d is %v", i, r, v)
-							}
-						}
-					}
+					newBench(t, newHost()).layerNorm(fill, s.m, s.n, inPlace)
 				})
 			}
 		}
@@ -96,21 +68,55 @@ func attention(t *testing.T, newHost func() device.Host) {
 				t.Run(fmt.Sprint(f.name, s, mode), func(t *testing.T) {
 					b := newBench(t, newHost())
 					w := s.h * s.d
-					a := kernel.Attention{T: s.t, H: s.h, D: s.d, LDX: 3*w + 4, LDY: w + 8, Causal: mode.causal, Float: mode.float}
-					x := make([]float32, s.t*a.LDX)
-					f.fill(b, x, a)
-					a.X, a.Pack = b.f32(x), b.out(a.PackLen())
-					a.Scratch, a.Y = b.out(a.ScratchLen()), b.out(4*s.t*a.LDY)
-					b.run(kernel.AttentionPack(a), a)
-					want := make([]float32, s.t*a.LDY)
-					kernel.RefAttention(want, x, a)
-					for i, v := range want {
-						if math.IsNaN(float64(v)) {
-							t.Fatalf("want[%d] is no number", i)
-						}
-					}
-					same(t, "y", b.f32at(a.Y, len(want)), want)
+					b.attention(kernel.Attention{T: s.t, H: s.h, D: s.d, LDX: 3*w + 4, LDY: w + 8, Causal: mode.causal, Float: mode.float}, f.fill)
 				})
+			}
+		}
+	}
+}
+
+func (b *bench) attention(a kernel.Attention, fill func(*bench, []float32, kernel.Attention)) {
+	x := make([]float32, a.T*a.LDX)
+	fill(b, x, a)
+	a.X, a.Pack = b.f32(x), b.out(a.PackLen())
+	a.Scratch, a.Y = b.out(a.ScratchLen()), b.out(4*a.T*a.LDY)
+	b.run(kernel.AttentionPack(a), a)
+	want := make([]float32, a.T*a.LDY)
+	kernel.RefAttention(want, x, a)
+	for i, v := range want {
+		if math.IsNaN(float64(v)) {
+			b.t.Fatalf("want[%d] is no number", i)
+		}
+	}
+	same(b.t, "y", b.f32at(a.Y, len(want)), want)
+}
+
+func (b *bench) layerNorm(fill func(*bench, []float32), m, n int, inPlace bool) {
+	n8 := qtype.RoundUp(n, 8)
+	ldx, ldy := n8+4, n8+8
+	if inPlace {
+		ldy = ldx
+	}
+	x := make([]float32, m*ldx)
+	for r := range m {
+		fill(b, x[r*ldx:r*ldx+n])
+	}
+	w := b.rows(2, n, n8, 2)
+	c := kernel.LayerNorm{W: b.f32(w), X: b.f32(x), M: m, N: n, LDX: ldx, LDY: ldy, Eps: 1e-5}
+	if inPlace {
+		b.bufs[len(b.bufs)-1].output = true
+		c.Y = c.X
+	} else {
+		c.Y = b.out(4 * m * ldy)
+	}
+	b.run(c)
+	got, want := b.f32at(c.Y, m*ldy), make([]float32, n8)
+	for r := range m {
+		kernel.RefLayerNorm(want, x[r*ldx:r*ldx+n8], w, n, c.Eps)
+		same(b.t, "y", got[r*ldy:], want)
+		for i, v := range got[r*ldy+n : r*ldy+n8] {
+			if v != 0 {
+				b.t.Fatalf("padding %d of row %d is %v", i, r, v)
 			}
 		}
 	}

@@ -269,22 +269,25 @@ func depthwise(t *testing.T, newHost func() device.Host) {
 		for _, stride := range []int{1, 2} {
 			for _, s := range []struct{ h, w, c int }{{1, 1, 1}, {2, 3, 8}, {4, 4, 12}, {7, 5, 3}, {8, 8, 16}, {9, 11, 24}} {
 				t.Run(fmt.Sprint(k, stride, s), func(t *testing.T) {
-					b := newBench(t, newHost())
-					c8 := qtype.RoundUp(s.c, 8)
-					outH, outW := (s.h+stride-1)/stride, (s.w+stride-1)/stride
-					pad := max(0, (outH-1)*stride+k-s.h) / 2
-					x, w := b.rows(s.h*s.w, s.c, c8, 6), b.rows(1+k*k, s.c, c8, 1)
-					c := kernel.Depthwise{X: b.f32(x), W: b.f32(w), Y: b.out(4 * outH * outW * c8),
-						Kernel: k, Stride: stride, Pad: pad, Height: s.h, Width: s.w, C: s.c,
-						OutHeight: outH, OutWidth: outW, Lo: 0, Hi: 6}
-					b.run(c)
-					want := make([]float32, outH*outW*c8)
-					kernel.RefDepthwise(want, x, w, c)
-					same(t, "y", b.f32at(c.Y, len(want)), want)
+					newBench(t, newHost()).depthwise(k, stride, s.h, s.w, s.c)
 				})
 			}
 		}
 	}
+}
+
+func (b *bench) depthwise(k, stride, height, width, channels int) {
+	c8 := qtype.RoundUp(channels, 8)
+	outH, outW := (height+stride-1)/stride, (width+stride-1)/stride
+	pad := max(0, (outH-1)*stride+k-height) / 2
+	x, w := b.rows(height*width, channels, c8, 6), b.rows(1+k*k, channels, c8, 1)
+	c := kernel.Depthwise{X: b.f32(x), W: b.f32(w), Y: b.out(4 * outH * outW * c8),
+		Kernel: k, Stride: stride, Pad: pad, Height: height, Width: width, C: channels,
+		OutHeight: outH, OutWidth: outW, Lo: 0, Hi: 6}
+	b.run(c)
+	want := make([]float32, outH*outW*c8)
+	kernel.RefDepthwise(want, x, w, c)
+	same(b.t, "y", b.f32at(c.Y, len(want)), want)
 }
 
 func vector(t *testing.T, newHost func() device.Host) {
@@ -452,13 +455,6 @@ func patch(t *testing.T, newHost func() device.Host) {
 			kernel.RefPatch(want, x, c)
 			same(t, "y", b.f32at(c.Y, n), want)
 		})
-	}
-}
-
-// RunThreads runs the suite on hosts with threads of their own.
-func RunThreads(t *testing.T, newHost func() device.Host) {
-	for name, f := range cases {
-		t.Run(name, func(t *testing.T) { f(t, newHost) })
 	}
 }
 

@@ -1,0 +1,49 @@
+package kerneltest
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+
+	"lqa/quant/device"
+	"lqa/quant/kernel"
+)
+
+// Fuzz runs n cases of random kernels and shapes against the references; seed
+// chooses them. A case that fails names itself, and so can be run again.
+func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
+	for i := range n {
+		rng := rand.New(rand.NewPCG(seed, uint64(i)))
+		path := pick(rng, paths(newHost()))
+		upTo := func(n int) int { return 1 + rng.IntN(n) }
+		s := shape{upTo(60), upTo(300), upTo(80)}
+		add := rng.IntN(2) == 0
+		limit := pick(rng, limits)
+		cases := []struct {
+			what string
+			run  func(b *bench)
+		}{
+			{"gemm_q8c", func(b *bench) { b.gemmQ8C(s, rng.IntN(4) == 0, limit.lo, limit.hi, add) }},
+			{"gemm_low", func(b *bench) {
+				b.gemmLow(pick(rng, lowKinds), s, pick(rng, []string{"random", "random", "least", "most"}), add)
+			}},
+			{"depthwise", func(b *bench) { b.depthwise(3+2*rng.IntN(2), upTo(2), upTo(20), upTo(20), upTo(40)) }},
+			{"layernorm", func(b *bench) {
+				b.layerNorm(func(b *bench, x []float32) { b.fill(x, -3, 3) }, s.m, upTo(900), add)
+			}},
+			{"attention", func(b *bench) {
+				h, d := upTo(4), 8*upTo(16)
+				b.attention(kernel.Attention{T: upTo(130), H: h, D: d, LDX: 3*h*d + 4*rng.IntN(3), LDY: h*d + 4*rng.IntN(3), Causal: add, Float: rng.IntN(3) == 0},
+					pick(rng, attentionFills).fill)
+			}},
+		}
+		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 4})]
+		t.Run(fmt.Sprintf("%d %s %v", i, c.what, path), func(t *testing.T) {
+			b := newBench(t, newHost())
+			b.path, b.rng = &path, rng
+			c.run(b)
+		})
+	}
+}
+
+func pick[T any](rng *rand.Rand, from []T) T { return from[rng.IntN(len(from))] }
