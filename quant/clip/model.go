@@ -3,7 +3,9 @@ package clip
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
+	"time"
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
@@ -151,6 +153,32 @@ func (m *Model) Encode(dst []float32) error {
 		return err
 	}
 	return m.dev.ReadF32(m.embedding, dst)
+}
+
+// Profile runs the image tower n times, command by command, and returns the
+// least time of each kernel's commands together.
+func (m *Model) Profile(n int) (map[string]time.Duration, error) {
+	least := map[string]time.Duration{}
+	i := slices.IndexFunc(m.programs, func(p program) bool { return p.at == m.image })
+	for round := range n {
+		sum := map[string]time.Duration{}
+		for name, list := range m.programs[i].list.Each() {
+			if err := m.dev.WriteU32(m.once, list); err != nil {
+				return nil, err
+			}
+			begin := time.Now()
+			if err := m.dev.Run(m.once); err != nil {
+				return nil, err
+			}
+			sum[name] += time.Since(begin)
+		}
+		for name, d := range sum {
+			if round == 0 || d < least[name] {
+				least[name] = d
+			}
+		}
+	}
+	return least, nil
 }
 
 // DefaultLabel is the ready embedding [D] of default label i.

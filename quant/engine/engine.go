@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"lqa/quant/clip"
 	"lqa/quant/device"
@@ -246,6 +247,9 @@ func (e *Engine) Encode(dst []float32) error {
 	}
 	return e.model.Encode(dst)
 }
+
+// Profile is clip.Model's: where the image tower spends its time.
+func (e *Engine) Profile(n int) (map[string]time.Duration, error) { return e.model.Profile(n) }
 
 // Known reports for each label whether its embedding stands ready in the file:
 // among the defaults or in the ready table.

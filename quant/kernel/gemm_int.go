@@ -383,6 +383,111 @@ func emitColSums(bits int) func(e *emitter) {
 	}
 }
 
+// intTile is the inner loop: rows of activations by nv vectors of weights.
+type intTile struct {
+	*emitter
+	form       Form
+	rows, nv   int
+	a          []asm.Expr // pointers to the rows; the first counts
+	acc, b, av []asm.Expr
+	bp, end    asm.Expr // pointer to the weights; a local for run
+}
+
+func (t *intTile) mac(r, v int, a, b asm.Expr) {
+	acc := t.acc[r*t.nv+v]
+	switch t.form {
+	case Plain:
+		t.Set(acc, asm.I32x4Add(acc, asm.I32x4DotI16x8S(a, b)))
+	case Dot16:
+		t.Set(acc, asm.I16x8Add(acc, asm.I16x8RelaxedDotI8x16I7x16S(a, b)))
+	case Dot32:
+		t.Set(acc, asm.I32x4RelaxedDotI8x16I7x16AddS(a, b, acc))
+	}
+}
+
+// steps multiplies n steps, four bytes of each row, and moves on.
+func (t *intTile) steps(n int) {
+	for step := range n {
+		splat := func(r int) asm.Expr { return asm.V128Load32Splat(t.a[r], uint32(4*step)) }
+		load := func(v int) asm.Expr { return asm.V128Load(t.bp, uint32(16*(t.nv*step+v))) }
+		if t.path.AFirst {
+			for r := range t.rows {
+				t.Set(t.av[r], splat(r))
+			}
+			for v := range t.nv {
+				t.Set(t.b[0], load(v))
+				for r := range t.rows {
+					t.mac(r, v, t.av[r], t.b[0])
+				}
+			}
+			continue
+		}
+		for v := range t.nv {
+			t.Set(t.b[v], load(v))
+		}
+		for r := range t.rows {
+			t.Set(t.av[0], splat(r))
+			for v := range t.nv {
+				t.mac(r, v, t.av[0], t.b[v])
+			}
+		}
+	}
+	t.Bump(int32(4*n), t.a[:t.rows]...)
+	t.Bump(int32(16*t.nv*n), t.bp)
+}
+
+// run multiplies up to end, a place in the first row.
+func (t *intTile) run(end asm.Expr) {
+	t.Set(t.end, asm.I32Add(t.a[0], asm.I32And(asm.I32Sub(end, t.a[0]), i32(-4*stepUnroll))))
+	t.While(asm.I32LtU(t.a[0], t.end), func() { t.steps(stepUnroll) })
+	t.While(asm.I32LtU(t.a[0], end), func() { t.steps(1) })
+}
+
+// Peak runs the inner loop of the path's integer GEMM over the same PeakK bytes
+// of each row, which stay in the first cache: the roofline. Every turn is
+// PeakMACs multiplications.
+type Peak struct {
+	X     uint32 // PeakBytes of anything
+	Turns int
+}
+
+// Sizes of Peak.
+const (
+	PeakK     = 256
+	PeakBytes = PeakK * (8 + 32)
+)
+
+// PeakMACs is the work of a turn.
+func PeakMACs(p Path) int {
+	perByte := 1
+	if p.Form == Plain {
+		perByte = 2 // a k has two bytes
+	}
+	return p.Rows * 8 * p.Panels * PeakK / perByte
+}
+
+// Append implements Command.
+func (c Peak) Append(l List) List { return l.add(opPeak, c.X, uint32(c.Turns)) }
+
+func emitPeak(e *emitter) {
+	x, left := e.arg(0), e.arg(1)
+	rows, nv := e.path.Rows, 2*e.path.Panels
+	t := &intTile{emitter: e, form: e.path.Form, rows: rows, nv: nv, a: e.Locals(asm.I32, rows), acc: e.Locals(asm.V128, rows*nv),
+		b: e.Locals(asm.V128, nv), av: e.Locals(asm.V128, rows), bp: e.Local(asm.I32), end: e.Local(asm.I32)}
+	end := e.let(asm.I32Add(x, i32(PeakK)))
+	e.While(left, func() {
+		for r := range rows {
+			e.Set(t.a[r], asm.I32Add(x, i32(PeakK*r)))
+		}
+		e.Set(t.bp, asm.I32Add(x, i32(PeakK*8)))
+		t.run(end)
+		e.Bump(-1, left)
+	})
+	for i, acc := range t.acc { // so that no compiler drops them
+		e.V128Store(x, uint32(16*i), acc)
+	}
+}
+
 func emitIntGEMM(bits int) func(e *emitter) {
 	return func(e *emitter) {
 		form := e.path.Form
@@ -420,16 +525,6 @@ func emitIntGEMM(bits int) func(e *emitter) {
 		b := e.Locals(asm.V128, 2*maxPanels)
 		av := e.Locals(asm.V128, rows)
 
-		mac := func(acc, a, b asm.Expr) {
-			switch form {
-			case Plain:
-				e.Set(acc, asm.I32x4Add(acc, asm.I32x4DotI16x8S(a, b)))
-			case Dot16:
-				e.Set(acc, asm.I16x8Add(acc, asm.I16x8RelaxedDotI8x16I7x16S(a, b)))
-			case Dot32:
-				e.Set(acc, asm.I32x4RelaxedDotI8x16I7x16AddS(a, b, acc))
-			}
-		}
 		tile := func(rows, nv int) {
 			at := func(r, v int) uint32 { return uint32(16 * (r*nv + v)) }
 			each := func(f func(r, v int)) {
@@ -439,41 +534,7 @@ func emitIntGEMM(bits int) func(e *emitter) {
 					}
 				}
 			}
-			steps := func(n int) {
-				for step := range n {
-					splat := func(r int) asm.Expr { return asm.V128Load32Splat(a[r], uint32(4*step)) }
-					load := func(v int) asm.Expr { return asm.V128Load(bp, uint32(16*(nv*step+v))) }
-					if e.path.AFirst {
-						for r := range rows {
-							e.Set(av[r], splat(r))
-						}
-						for v := range nv {
-							e.Set(b[0], load(v))
-							for r := range rows {
-								mac(acc[r*nv+v], av[r], b[0])
-							}
-						}
-						continue
-					}
-					for v := range nv {
-						e.Set(b[v], load(v))
-					}
-					for r := range rows {
-						e.Set(av[0], splat(r))
-						for v := range nv {
-							mac(acc[r*nv+v], av[0], b[v])
-						}
-					}
-				}
-				e.Bump(int32(4*n), a[:rows]...)
-				e.Bump(int32(16*nv*n), bp)
-			}
-			// run multiplies up to end, a place in the first row.
-			run := func(end asm.Expr) {
-				e.Set(mEnd, asm.I32Add(a[0], asm.I32And(asm.I32Sub(end, a[0]), i32(-4*stepUnroll))))
-				e.While(asm.I32LtU(a[0], mEnd), func() { steps(stepUnroll) })
-				e.While(asm.I32LtU(a[0], end), func() { steps(1) })
-			}
+			t := &intTile{emitter: e, form: form, rows: rows, nv: nv, a: a, acc: acc, b: b, av: av, bp: bp, end: mEnd}
 			begin := func() {
 				for r := range rows {
 					first := asm.I32x4Const(0)
@@ -497,7 +558,7 @@ func emitIntGEMM(bits int) func(e *emitter) {
 			e.Set(rowEnd, asm.I32Add(a[0], rowBytes))
 			if bits == 8 {
 				begin()
-				run(rowEnd)
+				t.run(rowEnd)
 			} else {
 				several := form == Dot16 && bits > 4 // segments in a unit
 				e.Set(sc, g.scaleAt)
@@ -524,13 +585,13 @@ func emitIntGEMM(bits int) func(e *emitter) {
 						e.Set(sEnd, asm.I32Add(a[0], i32(period(bits))))
 						e.While(asm.I32LtU(sEnd, uEnd), func() {
 							begin()
-							run(sEnd)
+							t.run(sEnd)
 							each(func(r, v int) { e.V128Store(sums, ints+at(r, v), widened(r, v)) })
 							e.Bump(int32(period(bits)), sEnd)
 						})
 					}
 					begin()
-					run(uEnd)
+					t.run(uEnd)
 					each(func(r, v int) {
 						x := asm.F32x4ConvertI32x4S(widened(r, v))
 						e.V128Store(sums, at(r, v), asm.F32x4Add(asm.V128Load(sums, at(r, v)), asm.F32x4Mul(x, asm.V128Load(sc, uint32(16*v)))))

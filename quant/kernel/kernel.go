@@ -43,6 +43,7 @@ const (
 	opColSumsQ4
 	opColSumsQ5
 	opColSumsQ6
+	opPeak
 	opDepthwise3s1
 	opDepthwise3s2
 	opDepthwise5s1
@@ -78,6 +79,7 @@ var Kernels = []Kernel{
 	{opColSumsQ4, "colsums_q4_f32_simd", emitColSums(4)},
 	{opColSumsQ5, "colsums_q5_f32_simd", emitColSums(5)},
 	{opColSumsQ6, "colsums_q6_f32_simd", emitColSums(6)},
+	{opPeak, "peak_path", emitPeak},
 	{opDepthwise3s1, "depthwise_f32_f32_f32_3x3s1_simd", emitDepthwise(3, 1)},
 	{opDepthwise3s2, "depthwise_f32_f32_f32_3x3s2_simd", emitDepthwise(3, 2)},
 	{opDepthwise5s1, "depthwise_f32_f32_f32_5x5s1_simd", emitDepthwise(5, 1)},
@@ -154,6 +156,17 @@ func (l List) commands() iter.Seq2[Op, []uint32] {
 				return
 			}
 			l = l[l[1]:]
+		}
+	}
+}
+
+// Each yields every command by its kernel's name, as a list of its own.
+func (l List) Each() iter.Seq2[string, List] {
+	return func(yield func(string, List) bool) {
+		for op, args := range l.commands() {
+			if !yield(Kernels[op-1].Name, List(nil).add(op, args...).End()) {
+				return
+			}
 		}
 	}
 }

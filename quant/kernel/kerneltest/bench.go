@@ -53,6 +53,9 @@ func Bench(b *testing.B, newHost func() device.Host) {
 	}
 	for _, p := range newHost().Paths() {
 		paths = []kernel.Path{p}
+		run(fmt.Sprintf("peak/%v", p), float64(1000*kernel.PeakMACs(p)), "GMAC/s", func(l *device.Layout) kernel.Command {
+			return kernel.Peak{X: alloc(l, kernel.PeakBytes), Turns: 1000}
+		})
 		for _, kind := range []qtype.Kind{"q4", "q5", "q6"} {
 			low, _ := kind.Low()
 			for _, s := range TransformerShapes {
