@@ -23,7 +23,8 @@ type Model struct {
 	filters  map[string]*filters // depthwise layers, likewise
 	tables   map[string]*table
 	values   map[string]*values // by whole tensor name
-	held     map[string][]byte  // weights whose bias has not come yet
+	came     map[string]bool    // layers whose weight has come
+	held     map[string][]byte  // depthwise weights whose bias has not come yet
 	programs []program
 	once     uint32 // list of a single command, run at load
 
@@ -47,7 +48,7 @@ var ErrOrder = errors.New("clip: tensor missing")
 // Layout plans a model on l. kinds gives the storage kind of each tensor of
 // cfg.Tensors, which must have passed TensorSpec.Check.
 func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
-	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, values: map[string]*values{}, held: map[string][]byte{}}
+	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, values: map[string]*values{}, came: map[string]bool{}, held: map[string][]byte{}}
 	for _, s := range cfg.Tensors() {
 		layer := strings.TrimSuffix(s.Name, ".weight")
 		switch kind := kinds[s.Name]; s.role {
@@ -95,7 +96,7 @@ func (m *Model) Start(dev *device.Device) error {
 }
 
 // Put takes one tensor's bytes, checked by its TensorSpec, and puts it where
-// the kernels want it. b is not kept, but for a weight until its bias comes.
+// the kernels want it. b is not kept, but for a depthwise weight until its bias comes.
 // Tensors of kind U8 are the caller's.
 func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 	if err := kind.CheckScales(b, shape); err != nil {
@@ -115,19 +116,23 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 		if t := m.tables[layer]; t != nil {
 			return t.put(m.dev, b)
 		}
+		m.came[layer] = true
+		if n := m.linears[layer]; n != nil {
+			return n.putWeight(m.dev, b)
+		}
 		m.held[layer] = append([]byte(nil), b...)
 		return nil
 	}
 	layer, ok := strings.CutSuffix(name, ".bias")
-	weight := m.held[layer]
-	if !ok || weight == nil {
+	if !ok || !m.came[layer] {
 		return fmt.Errorf("%w: %s came before its weight", ErrOrder, name)
 	}
-	delete(m.held, layer)
-	if f := m.filters[layer]; f != nil {
-		return f.put(m.dev, weight, b)
+	if n := m.linears[layer]; n != nil {
+		return n.putBias(m, b)
 	}
-	return m.linears[layer].put(m, weight, b)
+	weight := m.held[layer]
+	delete(m.held, layer)
+	return m.filters[layer].put(m.dev, weight, b)
 }
 
 // Frame is where a picture's RGBA bytes go, and how many fit.

@@ -42,15 +42,37 @@ func (n *linear) sums() kernel.ColSums {
 	return kernel.ColSums{W: n.w, Cols: n.epi, Scratch: n.scratch, K: n.cols, N: n.rows, Low: n.low}
 }
 
-// put writes the layer; weight and bias are the tensors' bytes.
-func (n *linear) put(m *Model, weight, bias []byte) error {
-	d, b := m.dev, make([]float32, n.rows)
-	numeric.FromFloat16(b, bias)
+// putWeight writes the weight; b are the tensor's bytes.
+func (n *linear) putWeight(d *device.Device, b []byte) error {
 	switch {
 	case n.low.Bits != 0:
-		if err := d.Write(n.w, weight); err != nil {
+		return d.Write(n.w, b)
+	case n.kind == qtype.Q8C:
+		codes := b[qtype.Q8C.ScaleBytes(n.rows):]
+		if err := d.Write(n.w, codes); err != nil {
 			return err
 		}
+		return d.WriteF32(n.epi, kernel.PackCols(codes, qtype.Q8C.Scales(b, n.rows), make([]float32, n.rows), n.rows, n.cols))
+	}
+	// Panel by panel, so that no whole weight is held as floats.
+	w, zero := make([]float32, qtype.PanelCols*n.cols), make([]float32, qtype.PanelCols)
+	for r := 0; r < n.rows; r += qtype.PanelCols {
+		rows := min(qtype.PanelCols, n.rows-r)
+		numeric.FromFloat16(w[:rows*n.cols], b[2*r*n.cols:2*(r+rows)*n.cols])
+		if err := d.WriteF32(n.w+uint32(4*kernel.PackedF32Len(r, n.cols)), kernel.PackF32(w, zero, rows, n.cols)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// putBias writes the bias, after the weight, among what the weight has written.
+func (n *linear) putBias(m *Model, bias []byte) error {
+	d, b := m.dev, make([]float32, qtype.RoundUp(n.rows, qtype.PanelCols))
+	numeric.FromFloat16(b[:n.rows], bias)
+	at, step := n.w, 4*kernel.PackedF32Len(qtype.PanelCols, n.cols)
+	switch {
+	case n.low.Bits != 0:
 		if err := d.WriteF32(n.epi, kernel.PackLowCols(b)); err != nil {
 			return err
 		}
@@ -59,15 +81,16 @@ func (n *linear) put(m *Model, weight, bias []byte) error {
 		}
 		return d.Run(m.once)
 	case n.kind == qtype.Q8C:
-		scales, codes := qtype.Q8C.Scales(weight, n.rows), weight[qtype.Q8C.ScaleBytes(n.rows):]
-		if err := d.Write(n.w, codes); err != nil {
+		step = 4 * kernel.PackedColsLen(qtype.PanelCols)
+		at = n.epi + uint32(step-4*qtype.PanelCols)
+	}
+	for r := 0; r < n.rows; r += qtype.PanelCols {
+		if err := d.WriteF32(at, b[r:r+qtype.PanelCols]); err != nil {
 			return err
 		}
-		return d.WriteF32(n.epi, kernel.PackCols(codes, scales, b, n.rows, n.cols))
+		at += uint32(step)
 	}
-	w := make([]float32, n.rows*n.cols)
-	numeric.FromFloat16(w, weight)
-	return d.WriteF32(n.w, kernel.PackF32(w, b, n.rows, n.cols))
+	return nil
 }
 
 // filters are a depthwise layer's, as kernel.Depthwise reads them.

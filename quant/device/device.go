@@ -165,39 +165,54 @@ func (d *Device) Write(offset uint32, b []byte) error { return d.host.Write(int(
 // Read copies from offset to b.
 func (d *Device) Read(offset uint32, b []byte) error { return d.host.Read(int(offset), b) }
 
-func (d *Device) stage(n int) []byte {
-	if cap(d.buf) < n {
+// stageWords bounds the staging buffer: memory that a browser's program has
+// taken once stays taken.
+const stageWords = 1 << 14
+
+func (d *Device) stage(words int) []byte {
+	if n := 4 * words; cap(d.buf) < n {
 		d.buf = make([]byte, n)
 	}
-	return d.buf[:n]
+	return d.buf[:4*words]
 }
 
 // WriteF32 copies x to offset.
 func (d *Device) WriteF32(offset uint32, x []float32) error {
-	b := d.stage(4 * len(x))
-	for i, v := range x {
-		binary.LittleEndian.PutUint32(b[4*i:], math.Float32bits(v))
-	}
-	return d.host.Write(int(offset), b)
+	return writeWords(d, offset, x, math.Float32bits)
 }
 
 // WriteU32 copies x to offset.
 func (d *Device) WriteU32(offset uint32, x []uint32) error {
-	b := d.stage(4 * len(x))
-	for i, v := range x {
-		binary.LittleEndian.PutUint32(b[4*i:], v)
+	return writeWords(d, offset, x, func(v uint32) uint32 { return v })
+}
+
+func writeWords[T any](d *Device, offset uint32, x []T, word func(T) uint32) error {
+	for len(x) > 0 {
+		n := min(len(x), stageWords)
+		b := d.stage(n)
+		for i, v := range x[:n] {
+			binary.LittleEndian.PutUint32(b[4*i:], word(v))
+		}
+		if err := d.host.Write(int(offset), b); err != nil {
+			return err
+		}
+		x, offset = x[n:], offset+uint32(4*n)
 	}
-	return d.host.Write(int(offset), b)
+	return nil
 }
 
 // ReadF32 copies from offset to x.
 func (d *Device) ReadF32(offset uint32, x []float32) error {
-	b := d.stage(4 * len(x))
-	if err := d.host.Read(int(offset), b); err != nil {
-		return err
-	}
-	for i := range x {
-		x[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+	for len(x) > 0 {
+		n := min(len(x), stageWords)
+		b := d.stage(n)
+		if err := d.host.Read(int(offset), b); err != nil {
+			return err
+		}
+		for i := range x[:n] {
+			x[i] = math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		}
+		x, offset = x[n:], offset+uint32(4*n)
 	}
 	return nil
 }

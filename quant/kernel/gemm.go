@@ -77,41 +77,74 @@ func emitGEMMF32(e *emitter) {
 	p, end := e.share(panels)
 	panelBytes := e.let(asm.I32Shl(asm.I32Add(k, i32(1)), i32(5)))
 	kBytes := e.let(asm.I32Shl(k, i32(2)))
-	wp, w0, aEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-	a, y := e.Locals(asm.I32, tileRows), e.Local(asm.I32)
-	acc := e.Locals(asm.V128, 2*tileRows)
-	b0, b1, av := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	rows, maxPanels := tileRows, 1
+	if e.path.AFirst {
+		rows, maxPanels = e.path.Rows, e.path.Panels
+	}
+	w0, wp, aEnd := e.Local(asm.I32), e.Locals(asm.I32, maxPanels), e.Local(asm.I32)
+	a, y := e.Locals(asm.I32, rows), e.Local(asm.I32)
+	acc := e.Locals(asm.V128, 2*maxPanels*rows)
+	b, av := e.Locals(asm.V128, 2*maxPanels), e.Locals(asm.V128, rows)
 
-	e.For(p, end, 1, func() {
-		e.Set(w0, asm.I32Add(w, asm.I32Mul(p, panelBytes)))
-		e.Set(a[0], a0)
-		e.Set(y, asm.I32Add(y0, asm.I32Shl(p, i32(5))))
-		e.rowTiles(m, tileRows, func(rows int) {
-			for r := 1; r < rows; r++ {
-				e.Set(a[r], asm.I32Add(a[r-1], lda))
-			}
-			for r := range 2 * rows {
-				e.Set(acc[r], asm.F32x4Const(0))
-			}
-			e.Set(wp, w0)
-			e.Set(aEnd, asm.I32Add(a[0], kBytes))
-			e.While(asm.I32LtU(a[0], aEnd), func() {
-				e.Set(b0, asm.V128Load(wp, 32))
-				e.Set(b1, asm.V128Load(wp, 48))
+	tile := func(rows, n int) {
+		nv := 2 * n
+		for r := 1; r < rows; r++ {
+			e.Set(a[r], asm.I32Add(a[r-1], lda))
+		}
+		for i := range rows * nv {
+			e.Set(acc[i], asm.F32x4Const(0))
+		}
+		e.Set(wp[0], w0)
+		for j := 1; j < n; j++ {
+			e.Set(wp[j], asm.I32Add(wp[j-1], panelBytes))
+		}
+		e.Set(aEnd, asm.I32Add(a[0], kBytes))
+		load := func(v int) asm.Expr { return asm.V128Load(wp[v/2], uint32(32+v%2*16)) }
+		mac := func(r, v int, a, b asm.Expr) { e.Set(acc[r*nv+v], mulAdd(a, b, acc[r*nv+v])) }
+		e.While(asm.I32LtU(a[0], aEnd), func() {
+			if e.path.AFirst {
 				for r := range rows {
-					e.Set(av, asm.V128Load32Splat(a[r], 0))
-					e.Set(acc[2*r], asm.F32x4Add(acc[2*r], asm.F32x4Mul(av, b0)))
-					e.Set(acc[2*r+1], asm.F32x4Add(acc[2*r+1], asm.F32x4Mul(av, b1)))
+					e.Set(av[r], asm.V128Load32Splat(a[r], 0))
 				}
-				e.Bump(4, a[:rows]...)
-				e.Bump(32, wp)
-			})
-			for r := range rows {
-				e.V128Store(y, 0, clamp(asm.F32x4Add(acc[2*r], asm.V128Load(w0, 0)), lo, hi))
-				e.V128Store(y, 16, clamp(asm.F32x4Add(acc[2*r+1], asm.V128Load(w0, 16)), lo, hi))
-				e.Add(ldy, y)
+				for v := range nv {
+					e.Set(b[0], load(v))
+					for r := range rows {
+						mac(r, v, av[r], b[0])
+					}
+				}
+			} else {
+				for v := range nv {
+					e.Set(b[v], load(v))
+				}
+				for r := range rows {
+					e.Set(av[0], asm.V128Load32Splat(a[r], 0))
+					for v := range nv {
+						mac(r, v, av[0], b[v])
+					}
+				}
 			}
-			e.Set(a[0], asm.I32Add(asm.I32Sub(a[rows-1], kBytes), lda))
+			e.Bump(4, a[:rows]...)
+			e.Bump(32, wp[:n]...)
 		})
-	})
+		e.Set(wp[0], w0) // the biases
+		for j := 1; j < n; j++ {
+			e.Set(wp[j], asm.I32Add(wp[j-1], panelBytes))
+		}
+		for r := range rows {
+			for v := range nv {
+				e.V128Store(y, uint32(16*v), clamp(asm.F32x4Add(acc[r*nv+v], asm.V128Load(wp[v/2], uint32(v%2*16))), lo, hi))
+			}
+			e.Add(ldy, y)
+		}
+		e.Set(a[0], asm.I32Add(asm.I32Sub(a[rows-1], kBytes), lda))
+	}
+	for n := maxPanels; n > 0; n-- {
+		e.While(asm.I32LeS(asm.I32Add(p, i32(n)), end), func() {
+			e.Set(w0, asm.I32Add(w, asm.I32Mul(p, panelBytes)))
+			e.Set(a[0], a0)
+			e.Set(y, asm.I32Add(y0, asm.I32Shl(p, i32(5))))
+			e.rowTiles(m, rows, func(rows int) { tile(rows, n) })
+			e.Bump(int32(n), p)
+		})
+	}
 }

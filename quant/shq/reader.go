@@ -137,13 +137,15 @@ func (r *Reader) NextTensors(f func(t *Tensor, b []byte) error) (frame int, err 
 		}
 		need := t.Bytes() - len(r.partial)
 		if need > len(piece) { // goes on in the next frame
+			// Not before its bytes have come is there room for a whole tensor:
+			// a file that claims much holds little.
 			r.partial = append(r.partial, piece...)
 			break
 		}
 		piece = piece[:need]
 		if len(r.partial) > 0 {
-			piece = append(r.partial, piece...)
-			r.partial = nil
+			r.partial = append(r.partial, piece...)
+			piece, r.partial = r.partial, r.partial[:0]
 		}
 		if err := f(t, piece); err != nil {
 			r.err = err

@@ -24,7 +24,7 @@ type TensorData struct {
 
 // FrameRawBytes is how many raw bytes Write puts in a frame. It bounds what a
 // reader holds at once; larger frames gain under 1% in size.
-const FrameRawBytes = 2 << 20
+const FrameRawBytes = 1 << 20
 
 // Write writes a file: stages[0] is needed first. The same input gives the
 // same bytes. The result obeys the default Limits except RawBytes; what a

@@ -47,3 +47,11 @@ func Milliseconds(ms float64) string {
 	}
 	return strconv.FormatFloat(ms, 'f', 0, 64)
 }
+
+// Threads counts threads for people.
+func Threads(n int) string {
+	if n == 1 {
+		return "1 thread"
+	}
+	return strconv.Itoa(n) + " threads"
+}

@@ -225,7 +225,7 @@ func (p *page) loadFailed(m proto.Reply) {
 
 func (p *page) showModel(i *proto.ModelInfo, m *proto.Memory) {
 	p.doc.text("model-name", i.Model)
-	p.doc.text("model-detail", fmt.Sprintf("%s · %s in %s s", strings.ToUpper(i.Simd), Bytes(int64(m.Weights))+" of weights",
+	p.doc.text("model-detail", fmt.Sprintf("%s · %s · %s of weights in %s s", i.Kernels, Threads(i.Threads), Bytes(int64(m.Weights)),
 		strconv.FormatFloat(i.LoadMS/1000, 'f', 1, 64)))
 }
 

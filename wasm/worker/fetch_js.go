@@ -38,7 +38,8 @@ func await(promise js.Value) (js.Value, error) {
 // waits, so that frames are answered between two pieces of a download.
 type body struct {
 	mu     *sync.Mutex
-	reader js.Value // ReadableStreamDefaultReader
+	reader js.Value // of the response's stream
+	buffer js.Value // that the reader fills again and again; null where it brings its own
 	chunk  js.Value // what has come and is not read yet
 	err    error
 
@@ -59,7 +60,8 @@ func fetch(mu *sync.Mutex, url string, report func(loaded, total int64)) (*body,
 	if !resp.Get("ok").Bool() {
 		return nil, fmt.Errorf("%w: the server answered %d %s", errFetch, resp.Get("status").Int(), resp.Get("statusText").String())
 	}
-	b := &body{mu: mu, reader: resp.Get("body").Call("getReader"), chunk: js.Null(), report: report}
+	b := &body{mu: mu, chunk: js.Null(), report: report}
+	b.reader, b.buffer = reader(resp.Get("body"))
 	header := resp.Get("headers")
 	if header.Call("get", "Content-Encoding").IsNull() { // else the length is that of other bytes
 		if n := header.Call("get", "Content-Length"); !n.IsNull() {
@@ -67,6 +69,33 @@ func fetch(mu *sync.Mutex, url string, report func(loaded, total int64)) (*body,
 		}
 	}
 	return b, nil
+}
+
+// bufferBytes is what is asked of a stream at once.
+const bufferBytes = 1 << 16
+
+// reader reads a stream into one buffer, where the browser can: of the pieces
+// of a large file it would else keep tens of megabytes until it collects them.
+func reader(stream js.Value) (reader, buffer js.Value) {
+	defer func() {
+		if recover() != nil { // no byte stream, or a browser without such readers
+			reader, buffer = stream.Call("getReader"), js.Null()
+		}
+	}()
+	reader = stream.Call("getReader", map[string]any{"mode": "byob"})
+	return reader, js.Global().Get("Uint8Array").New(bufferBytes)
+}
+
+// next reads the next piece.
+func (b *body) next() (js.Value, error) {
+	if b.buffer.IsNull() {
+		return unlocked(b.mu, b.reader.Call("read"))
+	}
+	r, err := unlocked(b.mu, b.reader.Call("read", b.buffer))
+	if err == nil && !r.Get("value").IsUndefined() { // the memory came back in another array
+		b.buffer = js.Global().Get("Uint8Array").New(r.Get("value").Get("buffer"))
+	}
+	return r, err
 }
 
 // unlocked awaits a promise with mu released.
@@ -81,7 +110,7 @@ func (b *body) Read(p []byte) (int, error) {
 		return 0, b.err
 	}
 	for b.chunk.IsNull() {
-		r, err := unlocked(b.mu, b.reader.Call("read"))
+		r, err := b.next()
 		if err != nil {
 			b.err = fmt.Errorf("%w: %w", errFetch, err)
 			return 0, b.err
@@ -124,8 +153,12 @@ func subtleHash(mu *sync.Mutex) func([]byte) [32]byte {
 		return nil
 	}
 	subtle := crypto.Get("subtle")
+	buffer := js.Null()
 	return func(b []byte) (sum [32]byte) {
-		a := js.Global().Get("Uint8Array").New(len(b))
+		if buffer.IsNull() || buffer.Length() < len(b) {
+			buffer = js.Global().Get("Uint8Array").New(len(b))
+		}
+		a := buffer.Call("subarray", 0, len(b))
 		js.CopyBytesToJS(a, b)
 		d, err := unlocked(mu, subtle.Call("digest", "SHA-256", a))
 		if err != nil {
