@@ -107,7 +107,15 @@ func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) 
 	if err != nil {
 		return err
 	}
-	var all []row
+	all, err := roofline(b, url, c.n)
+	if err != nil {
+		return err
+	}
+	for _, r := range all {
+		if err := out.Encode(r); err != nil {
+			return err
+		}
+	}
 	for _, name := range c.models {
 		m, err := d.loadModel(root, name)
 		if err == nil {
@@ -226,7 +234,7 @@ func engineRows(url, weights string) ([]row, error) {
 		newRow("text-embed", "chromium", weights, text),
 	}
 	for i := range rows {
-		rows[i].SIMD = loaded.Simd
+		rows[i].SIMD, rows[i].Threads = loaded.Simd, loaded.Threads
 		rows[i].KernelBytes, rows[i].RendererPeakBytes, rows[i].RendererBlankBytes = &looks[0].Kernel, &peak, &blank
 	}
 	return rows, nil

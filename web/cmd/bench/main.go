@@ -30,10 +30,10 @@ import (
 
 // row is one line of the output. What a measurement does not have is null.
 type row struct {
-	Bench   string   `json:"bench"`   // image-encode, view, text-embed, adapt, cold-start
+	Bench   string   `json:"bench"`   // image-encode, view, text-embed, adapt, cold-start, roofline
 	Engine  string   `json:"engine"`  // lqa, onnxruntime-web, litert
 	Host    string   `json:"host"`    // chromium, native
-	Model   string   `json:"model"`   // shipped, vit-b-32, vit-tiny-16, lite2
+	Model   string   `json:"model"`   // shipped, vit-b-32, vit-tiny-16, lite2; of a roofline its kernel
 	Weights string   `json:"weights"` // what most of them are stored in
 	SIMD    string   `json:"simd"`
 	Threads int      `json:"threads"`

@@ -140,7 +140,7 @@ func (d dirs) write(m *model) error {
 // ours are our engine's contenders of a model: each file, each form of the
 // kernels, each number of threads.
 func (d dirs) ours(m *model, threads []int) []*contender {
-	size := download(d.site, []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js"})
+	size := download(d.site, []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js", "helper.js"})
 	var out []*contender
 	for _, f := range m.files {
 		for _, simd := range []string{"relaxed", "simd128"} {
