@@ -22,6 +22,26 @@ func (e *emitter) rowTiles(m asm.Expr, rows int, tile func(rows int)) {
 	})
 }
 
+// manyRows is from where on a GEMM is cut into threads' shares by rows: layers
+// of so many have few panels, and cutting 3 in two leaves one thread waiting.
+const manyRows = 256
+
+// cut gives this thread's share of a GEMM: panels from p to end, and count rows
+// from first on, whole tiles but for the last.
+func (e *emitter) cut(panels, m asm.Expr, rows int) (p, end, first, count asm.Expr) {
+	p, end = e.share(panels)
+	first, count = e.Local(asm.I32), e.let(m)
+	e.If(asm.I32And(asm.I32GtS(m, i32(manyRows-1)), asm.I32GtS(e.n, i32(1))), func() {
+		e.Set(p, i32(0))
+		e.Set(end, panels)
+		from, to := e.share(asm.I32DivU(m, i32(rows)))
+		e.Set(first, asm.I32Mul(from, i32(rows)))
+		e.Set(count, asm.I32Sub(asm.I32Mul(to, i32(rows)), first))
+		e.If(asm.I32Eq(asm.I32Add(e.tid, i32(1)), e.n), func() { e.Set(count, asm.I32Sub(m, first)) })
+	})
+	return p, end, first, count
+}
+
 // GEMMF32 is y[m,n] = clamp(Σ_k a[m,k]·w[n,k] + bias[n], Lo, Hi), summed from
 // k = 0 upwards: layers that keep their precision.
 //
@@ -74,13 +94,13 @@ func emitGEMMF32(e *emitter) {
 	in := e.ints(8)
 	a0, w, y0, m, k, panels, lda, ldy := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]
 	lo, hi := e.splat(8), e.splat(9)
-	p, end := e.share(panels)
 	panelBytes := e.let(asm.I32Shl(asm.I32Add(k, i32(1)), i32(5)))
 	kBytes := e.let(asm.I32Shl(k, i32(2)))
 	rows, maxPanels := tileRows, 1
 	if e.path.AFirst {
 		rows, maxPanels = e.path.Rows, e.path.Panels
 	}
+	p, end, first, count := e.cut(panels, m, rows)
 	w0, wp, aEnd := e.Local(asm.I32), e.Locals(asm.I32, maxPanels), e.Local(asm.I32)
 	a, y := e.Locals(asm.I32, rows), e.Local(asm.I32)
 	acc := e.Locals(asm.V128, 2*maxPanels*rows)
@@ -141,9 +161,9 @@ func emitGEMMF32(e *emitter) {
 	for n := maxPanels; n > 0; n-- {
 		e.While(asm.I32LeS(asm.I32Add(p, i32(n)), end), func() {
 			e.Set(w0, asm.I32Add(w, asm.I32Mul(p, panelBytes)))
-			e.Set(a[0], a0)
-			e.Set(y, asm.I32Add(y0, asm.I32Shl(p, i32(5))))
-			e.rowTiles(m, rows, func(rows int) { tile(rows, n) })
+			e.Set(a[0], asm.I32Add(a0, asm.I32Mul(first, lda)))
+			e.Set(y, asm.I32Add(y0, asm.I32Add(asm.I32Mul(first, ldy), asm.I32Shl(p, i32(5)))))
+			e.rowTiles(count, rows, func(rows int) { tile(rows, n) })
 			e.Bump(int32(n), p)
 		})
 	}

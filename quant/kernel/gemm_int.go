@@ -517,7 +517,7 @@ func emitIntGEMM(bits int) func(e *emitter) {
 		const ints = tileScratch / 2
 
 		rows, maxPanels := e.path.Rows, e.path.Panels
-		p, end := e.share(panels)
+		p, end, first, count := e.cut(panels, m, rows)
 		a := e.Locals(asm.I32, rows)
 		rowEnd, uEnd, sEnd, mEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		bp, sc, st, s, col, y, st0 := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
@@ -636,11 +636,11 @@ func emitIntGEMM(bits int) func(e *emitter) {
 			} else {
 				e.Set(col, asm.I32Add(cols, asm.I32Shl(p, i32(6))))
 			}
-			e.Set(a[0], q0)
-			e.Set(s, s0)
-			e.Set(st0, starts)
-			e.Set(y, asm.I32Add(y0, asm.I32Shl(p, i32(5))))
-			e.rowTiles(m, rows, func(rows int) { tile(rows, 2*n) })
+			e.Set(a[0], asm.I32Add(q0, asm.I32Mul(first, rowStride)))
+			e.Set(s, asm.I32Add(s0, asm.I32Shl(first, i32(3))))
+			e.Set(st0, asm.I32Add(starts, asm.I32Shl(first, i32(2))))
+			e.Set(y, asm.I32Add(y0, asm.I32Add(asm.I32Mul(first, ldy), asm.I32Shl(p, i32(5)))))
+			e.rowTiles(count, rows, func(rows int) { tile(rows, 2*n) })
 			e.Bump(int32(n), p)
 		}
 		for n := maxPanels; n > 0; n-- {

@@ -17,6 +17,9 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 		path := pick(rng, paths(newHost()))
 		upTo := func(n int) int { return 1 + rng.IntN(n) }
 		s := shape{upTo(60), upTo(300), upTo(80)}
+		if rng.IntN(8) == 0 { // so many rows are cut otherwise
+			s = shape{250 + upTo(100), upTo(40), upTo(40)}
+		}
 		add := rng.IntN(2) == 0
 		limit := pick(rng, limits)
 		cases := []struct {
