@@ -17,7 +17,7 @@ func TestSizes(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	engine := []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js"}
+	engine := []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js", "helper.js"}
 	page := []string{"index.html", "page.css", "icon.svg", "boot.js", "media.js", "clip.js"}
 	tests := []struct {
 		what   string

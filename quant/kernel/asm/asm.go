@@ -46,7 +46,11 @@ func (t Type) String() string {
 }
 
 // Expr is an expression: instructions that leave one value, or none for Void.
-type Expr struct {
+// It is a pointer, as emitters are mostly calls with expressions: with more to
+// pass, their code is a third larger.
+type Expr struct{ *expr }
+
+type expr struct {
 	typ   Type
 	code  []byte
 	local int // index + 1 when the expression is just a local
@@ -77,7 +81,7 @@ func mistake(format string, args ...any) error {
 
 // build joins operands and an instruction, checking operand types.
 func build(name string, out Type, instr []byte, want []Type, args []Expr) Expr {
-	e := Expr{typ: out}
+	e := Expr{&expr{typ: out}}
 	size := len(instr)
 	for i, a := range args {
 		if a.err != nil && e.err == nil {
@@ -119,22 +123,22 @@ func sleb[T int32 | int64](b []byte, v T) []byte {
 
 // I32Const is a constant.
 func I32Const(v int32) Expr {
-	return Expr{typ: I32, code: sleb([]byte{0x41}, v)}
+	return Expr{&expr{typ: I32, code: sleb([]byte{0x41}, v)}}
 }
 
 // I64Const is a constant.
 func I64Const(v int64) Expr {
-	return Expr{typ: I64, code: sleb([]byte{0x42}, v)}
+	return Expr{&expr{typ: I64, code: sleb([]byte{0x42}, v)}}
 }
 
 // F32Const is a constant, bit for bit.
 func F32Const(v float32) Expr {
-	return Expr{typ: F32, code: binary.LittleEndian.AppendUint32([]byte{0x43}, math.Float32bits(v))}
+	return Expr{&expr{typ: F32, code: binary.LittleEndian.AppendUint32([]byte{0x43}, math.Float32bits(v))}}
 }
 
 // V128Const is a constant of 16 bytes.
 func V128Const(b [16]byte) Expr {
-	return Expr{typ: V128, code: append(uleb([]byte{0xfd}, 12), b[:]...)}
+	return Expr{&expr{typ: V128, code: append(uleb([]byte{0xfd}, 12), b[:]...)}}
 }
 
 // F32x4Const is a vector of four equal constants.
@@ -326,7 +330,7 @@ func (f *Func) Locals(t Type, n int) []Expr {
 }
 
 func localExpr(index int, t Type) Expr {
-	return Expr{typ: t, code: uleb([]byte{0x20}, uint32(index)), local: index + 1}
+	return Expr{&expr{typ: t, code: uleb([]byte{0x20}, uint32(index)), local: index + 1}}
 }
 
 // emit appends e to the body; its value, if any, must be consumed by after.
@@ -449,7 +453,7 @@ func Call(g *Func, args ...Expr) Expr {
 		out = g.results[0]
 	}
 	if len(args) != len(g.params) {
-		return Expr{typ: out, err: mistake("call of %s with %d arguments, not %d", g.name, len(args), len(g.params))}
+		return Expr{&expr{typ: out, err: mistake("call of %s with %d arguments, not %d", g.name, len(args), len(g.params))}}
 	}
 	return build("call "+g.name, out, uleb([]byte{0x10}, g.index), g.params, args)
 }

@@ -78,7 +78,7 @@ func lane(name string, code uint32, out Type, in ...Type) func(lane byte, args .
 	o := declare(name, code, out, immLane, in...)
 	return func(lane byte, args ...Expr) Expr {
 		if len(args) != len(o.in) {
-			return Expr{typ: o.out, err: mistake("%s takes %d operands", o.name, len(o.in))}
+			return Expr{&expr{typ: o.out, err: mistake("%s takes %d operands", o.name, len(o.in))}}
 		}
 		return o.expr([]byte{lane}, args...)
 	}
