@@ -122,7 +122,7 @@ func (l *specs) efficientNetLite(im *Image, embed int) {
 
 func (l *specs) vit(im *Image, embed int) {
 	w := im.Width
-	l.linear("image.patch", qtype.Q8C, w, im.Patch*im.Patch*3)
+	l.linear("image.patch", qtype.Q6, w, im.Patch*im.Patch*3)
 	l.add("image.class.weight", valuesRole, qtype.F16, 1, w)
 	l.add("image.position.weight", valuesRole, qtype.F16, im.Tokens(), w)
 	l.norm("image.pre", w)

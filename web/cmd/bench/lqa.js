@@ -6,6 +6,13 @@ globalThis.bench = (() => {
     return reply;
   };
   let time = 0;
+  // Frames as a camera gives them.
+  const canvas = new OffscreenCanvas(224, 224), context = canvas.getContext('2d');
+  const frame = () => {
+    context.fillStyle = time % 200 ? 'teal' : 'maroon';
+    context.fillRect(0, 0, 224, 224);
+    return new VideoFrame(canvas, {timestamp: time * 1000});
+  };
   return {
     async load({model, simd, threads}) {
       const {defaults, ...loaded} = await ask({kind: 'load', url: model, simd, threads});
@@ -15,7 +22,7 @@ globalThis.bench = (() => {
     async run(n) {
       const ms = [];
       for (let i = 0; i < n; i++) {
-        const {encodeMS} = await ask({kind: 'frame', session: 'bench', time: time += 100}, lqa.plain(224, 224, i % 2 ? 'teal' : 'maroon'));
+        const {encodeMS} = await ask({kind: 'frame', session: 'bench', time: time += 100}, frame());
         ms.push(encodeMS);
       }
       return ms;
