@@ -105,7 +105,7 @@ var (
 
 // Atomics, on aligned addresses of a shared memory.
 var (
-	atomicNotify = declare("memory.atomic.notify", threads|0, I32, immMem, I32, I32)
+	atomicNotify = declare("memory.atomic.notify", threads, I32, immMem, I32, I32)
 	atomicWait32 = declare("memory.atomic.wait32", threads|1, I32, immMem, I32, I32, I64)
 	atomicLoad   = declare("i32.atomic.load", threads|0x10, I32, immMem, I32)
 	atomicStore  = declare("i32.atomic.store", threads|0x17, Void, immMem, I32, I32)
