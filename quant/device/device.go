@@ -33,7 +33,8 @@ type Host interface {
 	// Paths are the paths that this host can run. Where there are several, the
 	// fastest is found by timing.
 	Paths() []kernel.Path
-	// Alone is another host of the same kind, not started, with one thread.
+	// Alone is another host of the same kind, not started, with one thread, for
+	// trials: its memory may be that of others that Alone made.
 	Alone() Host
 	Close() error
 }

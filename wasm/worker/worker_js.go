@@ -71,7 +71,7 @@ type worker struct {
 
 // gcPercent keeps the heap near what lives: the memory of a Go program in a
 // browser never shrinks, and all that is large here lies in the kernels'.
-const gcPercent = 25
+const gcPercent = 10
 
 // Run serves the page until the worker is ended. It does not return.
 func Run() {

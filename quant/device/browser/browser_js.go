@@ -20,6 +20,14 @@ type Host struct {
 	run     js.Value
 	views   map[[2]int]js.Value // subarrays of bytes, by offset and length
 	helpers []js.Value          // workers
+	alone   *memory             // shared by the hosts that Alone made of this one
+	mem     *memory             // of a host that Alone made
+}
+
+// memory is a WebAssembly.Memory that several hosts start in.
+type memory struct {
+	js    js.Value
+	pages int
 }
 
 // Options configure New.
@@ -103,8 +111,28 @@ func attempt(kind error, f func()) (err error) {
 	return nil
 }
 
-// Alone implements device.Host.
-func (h *Host) Alone() device.Host { return New(Options{}) }
+// Alone implements device.Host. Hosts of the same memory size share it: what a
+// browser has given it takes back late.
+func (h *Host) Alone() device.Host {
+	if h.alone == nil {
+		h.alone = new(memory)
+	}
+	n := New(Options{})
+	n.mem = h.alone
+	return n
+}
+
+// memory makes the memory, or takes one that is there.
+func (h *Host) memory(pages int) js.Value {
+	if h.mem != nil && h.mem.pages == pages {
+		return h.mem.js
+	}
+	m := js.Global().Get("WebAssembly").Get("Memory").New(map[string]any{"initial": pages, "maximum": pages, "shared": h.threads > 1})
+	if h.mem != nil {
+		*h.mem = memory{m, pages}
+	}
+	return m
+}
 
 // Threads implements device.Host.
 func (h *Host) Threads() int { return h.threads }
@@ -114,22 +142,18 @@ func (h *Host) Start(module []byte, pages int) error {
 	h.Close()
 	h.views = map[[2]int]js.Value{}
 	wasm := js.Global().Get("WebAssembly")
-	var memory, compiled js.Value
-	shared := h.threads > 1
-	err := attempt(device.ErrMemory, func() {
-		memory = wasm.Get("Memory").New(map[string]any{"initial": pages, "maximum": pages, "shared": shared})
-	})
-	if err != nil {
+	var mem, compiled js.Value
+	if err := attempt(device.ErrMemory, func() { mem = h.memory(pages) }); err != nil {
 		return err
 	}
-	err = attempt(device.ErrNoSIMD, func() {
+	err := attempt(device.ErrNoSIMD, func() {
 		compiled = wasm.Get("Module").New(toJS(module))
-		instance := wasm.Get("Instance").New(compiled, map[string]any{"env": map[string]any{"memory": memory}})
+		instance := wasm.Get("Instance").New(compiled, map[string]any{"env": map[string]any{"memory": mem}})
 		h.run = instance.Get("exports").Get("run")
-		h.bytes = js.Global().Get("Uint8Array").New(memory.Get("buffer"))
+		h.bytes = js.Global().Get("Uint8Array").New(mem.Get("buffer"))
 	})
-	if err == nil && shared {
-		h.help(compiled, memory)
+	if err == nil && h.threads > 1 {
+		h.help(compiled, mem)
 	}
 	return err
 }
@@ -256,6 +280,6 @@ func (h *Host) Close() error {
 	for _, w := range h.helpers {
 		w.Call("terminate")
 	}
-	*h = Host{options: h.options, threads: h.threads}
+	*h = Host{options: h.options, threads: h.threads, mem: h.mem}
 	return nil
 }
