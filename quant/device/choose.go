@@ -1,6 +1,8 @@
 package device
 
 import (
+	"fmt"
+	"hash/fnv"
 	"time"
 
 	"lqa/quant/kernel"
@@ -20,64 +22,36 @@ const (
 	rounds = 3
 )
 
-// choose times the candidates in turn on the shapes that lists spend most of
-// their time in, and returns the fastest. Chips and browsers differ by more
-// than twice, and no name or version says which is which.
+// choose tries the candidates on the shapes that lists spend most of their time
+// in. It drops those that do not compute what SIMD128 does (a JavaScript engine
+// may compile relaxed instructions wrongly; Node.js 20 does), times the others
+// in turn, and returns the fastest. Chips and browsers differ by more than
+// twice, and no name or version says which is which.
 func choose(h Host, paths []kernel.Path, lists []kernel.List) (kernel.Path, []Timing, error) {
-	trial, size, low := kernel.Trial(lists, kernel.ControlBytes)
-	var timings []Timing
-	for _, p := range paths {
-		if low || !p.Form.Relaxed() {
-			timings = append(timings, Timing{Path: p})
-		}
+	trial := kernel.NewTrial(lists, kernel.ControlBytes)
+	if !trial.Low && len(trial.List) > 0 {
+		paths = plain(paths)
 	}
-	if len(timings) < 2 || len(trial) == 0 {
+	if len(trial.List) == 0 || len(paths) == 1 && !paths[0].Form.Relaxed() {
 		return paths[0], nil, nil
 	}
-	hosts := make([]Host, len(timings))
+	sound, hosts, err := try(h, paths, trial)
 	defer func() {
 		for _, h := range hosts {
-			if h != nil {
-				h.Close()
-			}
+			h.Close()
 		}
 	}()
-	words := make([]byte, 0, 4*len(trial))
-	for _, w := range trial {
-		words = append(words, byte(w), byte(w>>8), byte(w>>16), byte(w>>24))
+	if err != nil {
+		return paths[0], nil, err
 	}
-	// The mean time of runs that last for at least d together.
-	run := func(h Host, d time.Duration) (float64, error) {
-		begin, n := time.Now(), 0
-		for n == 0 || time.Since(begin) < d {
-			if err := h.Run(size); err != nil {
-				return 0, err
-			}
-			n++
-		}
-		return time.Since(begin).Seconds() * 1000 / float64(n), nil
-	}
-	pages := (size + len(words) + slack + page - 1) / page
-	for i := range timings {
-		module, err := kernel.Module(kernel.Spec{Pages: pages, Path: timings[i].Path, Lists: []kernel.List{trial}})
-		if err != nil {
-			return paths[0], nil, err
-		}
-		hosts[i] = h.Alone()
-		if err := hosts[i].Start(module, pages); err != nil {
-			return paths[0], nil, err
-		}
-		if err := hosts[i].Write(size, words); err != nil {
-			return paths[0], nil, err
-		}
-		if _, err := run(hosts[i], warm); err != nil {
-			return paths[0], nil, err
-		}
-	}
+	timings := make([]Timing, len(sound))
 	best := 0
+	for i, p := range sound {
+		timings[i].Path = p
+	}
 	for round := range rounds {
 		for i := range timings {
-			ms, err := run(hosts[i], look)
+			ms, err := run(hosts[i], trial, look)
 			if err != nil {
 				return paths[0], nil, err
 			}
@@ -90,4 +64,122 @@ func choose(h Host, paths []kernel.Path, lists []kernel.List) (kernel.Path, []Ti
 		}
 	}
 	return timings[best].Path, timings, nil
+}
+
+// plain are the paths that need no relaxed SIMD, or all, where that is none.
+func plain(paths []kernel.Path) []kernel.Path {
+	var out []kernel.Path
+	for _, p := range paths {
+		if !p.Form.Relaxed() {
+			out = append(out, p)
+		}
+	}
+	if out == nil {
+		return paths[:1]
+	}
+	return out
+}
+
+// Sound returns those of a host's paths that compute the commands of lists
+// right.
+func Sound(h Host, paths []kernel.Path, lists []kernel.List) ([]kernel.Path, error) {
+	sound, hosts, err := try(h, paths, kernel.NewTrial(lists, kernel.ControlBytes))
+	for _, h := range hosts {
+		h.Close()
+	}
+	return sound, err
+}
+
+// try starts a host for each path and returns those whose results are those of
+// plain SIMD128, bit for bit, at first and when the JavaScript engine has
+// compiled them anew.
+func try(h Host, paths []kernel.Path, trial *kernel.Trial) (sound []kernel.Path, hosts []Host, err error) {
+	reference, err := start(h, kernel.Paths(false)[0], trial)
+	if err != nil {
+		return nil, nil, err
+	}
+	want, err := results(reference, trial, 0)
+	reference.Close()
+	if err != nil {
+		return nil, nil, err
+	}
+	for _, p := range paths {
+		one, err := start(h, p, trial)
+		if err != nil {
+			return nil, hosts, err
+		}
+		right := true
+		for _, d := range []time.Duration{0, warm} {
+			got, err := results(one, trial, d)
+			if err != nil {
+				return nil, hosts, err
+			}
+			right = right && got == want
+		}
+		if right {
+			sound, hosts = append(sound, p), append(hosts, one)
+		} else {
+			one.Close()
+		}
+	}
+	if len(sound) == 0 {
+		err = fmt.Errorf("%w: the host computes wrongly with %v", ErrNoSIMD, paths)
+	}
+	return sound, hosts, err
+}
+
+// start starts a host of its own for the trial.
+func start(h Host, p kernel.Path, trial *kernel.Trial) (Host, error) {
+	words := make([]byte, 0, 4*len(trial.List))
+	for _, w := range trial.List {
+		words = append(words, byte(w), byte(w>>8), byte(w>>16), byte(w>>24))
+	}
+	pages := (trial.End + len(words) + slack + page - 1) / page
+	module, err := kernel.Module(kernel.Spec{Pages: pages, Path: p, Lists: []kernel.List{trial.List}})
+	if err != nil {
+		return nil, err
+	}
+	one := h.Alone()
+	if err := one.Start(module, pages); err != nil {
+		return nil, err
+	}
+	fill := trial.Fill()
+	for at := trial.From; at < trial.End; at += len(fill) {
+		if err := one.Write(at, fill[:min(len(fill), trial.End-at)]); err != nil {
+			return nil, err
+		}
+	}
+	return one, one.Write(trial.End, words)
+}
+
+// results runs the trial for at least d and returns a hash of what it made.
+func results(h Host, trial *kernel.Trial, d time.Duration) (uint64, error) {
+	if _, err := run(h, trial, d); err != nil {
+		return 0, err
+	}
+	hash := fnv.New64a()
+	b := make([]byte, 4*stageWords)
+	for _, o := range trial.Outputs {
+		for at, end := o[0], o[0]+o[1]; at < end; at += len(b) {
+			part := b[:min(len(b), end-at)]
+			if err := h.Read(at, part); err != nil {
+				return 0, err
+			}
+			hash.Write(part)
+		}
+	}
+	return hash.Sum64(), nil
+}
+
+// run runs the trial until d has passed, once at least, and returns the mean
+// milliseconds.
+func run(h Host, trial *kernel.Trial, d time.Duration) (float64, error) {
+	begin, n := time.Now(), 0
+	for n == 0 || time.Since(begin) < d {
+		if err := h.Run(trial.End); err != nil {
+			return 0, err
+		}
+		n++
+	}
+	return time.Since(begin).Seconds() * 1000 / float64(n), nil
 }

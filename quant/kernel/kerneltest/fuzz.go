@@ -12,9 +12,10 @@ import (
 // Fuzz runs n cases of random kernels and shapes against the references; seed
 // chooses them. A case that fails names itself, and so can be run again.
 func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
+	all := paths(t, newHost)
 	for i := range n {
 		rng := rand.New(rand.NewPCG(seed, uint64(i)))
-		path := pick(rng, paths(newHost()))
+		path := pick(rng, all)
 		upTo := func(n int) int { return 1 + rng.IntN(n) }
 		s := shape{upTo(60), upTo(300), upTo(80)}
 		if rng.IntN(8) == 0 { // so many rows are cut otherwise
