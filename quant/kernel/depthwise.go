@@ -54,82 +54,122 @@ func RefDepthwise(y, x, w []float32, c Depthwise) {
 	}
 }
 
+// depthwiseBlocks are how many outputs beside each other are made at once, where
+// all their taps lie between the left and the right edge: a row's weights, and
+// inputs that several outputs read, are loaded once.
+var depthwiseBlocks = []int{4, 2}
+
 func emitDepthwise(kernel, stride int) func(e *emitter) {
 	return func(e *emitter) {
 		in := e.ints(9)
 		x0, w0, y0, pad, height, width, pixel, outH, outW := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8]
 		lo, hi := e.splat(9), e.splat(10)
-		rowBytes := e.let(asm.I32Mul(width, pixel))
+		rowBytes, tapRow := e.let(asm.I32Mul(width, pixel)), e.let(asm.I32Mul(pixel, i32(kernel)))
 		oy, end := e.share(outH)
-		ox, iy, ix := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-		y, c, base, w := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-		tap, ky, kx, row := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-		acc0, acc1 := e.Local(asm.V128), e.Local(asm.V128)
+		ox, iy, ix, c := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+		y, base, taps, rows, cut, columns := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+		x, w, row, wRow, left, k := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+		acc, ws, v := e.Locals(asm.V128, 4), e.Locals(asm.V128, kernel), e.Local(asm.V128)
+		mac := func(acc, a, b asm.Expr) { e.Set(acc, asm.F32x4Add(acc, asm.F32x4Mul(a, b))) }
 
-		begin := func() { // accumulators start at the bias
-			e.Set(w, asm.I32Add(w0, c))
-			e.Set(acc0, asm.V128Load(w, 0))
-			e.Set(acc1, asm.V128Load(w, 16))
+		// inside leaves what of the taps from at on lies in 0..size: how many are
+		// cut off before, and how many stay.
+		inside := func(at, size, cut, count asm.Expr) {
+			e.Set(cut, i32(0))
+			e.If(asm.I32LtS(at, i32(0)), func() { e.Set(cut, asm.I32Sub(i32(0), at)) })
+			e.Set(count, i32(kernel))
+			e.If(asm.I32LtS(asm.I32Sub(size, at), i32(kernel)), func() { e.Set(count, asm.I32Sub(size, at)) })
+			e.Set(count, asm.I32Sub(count, cut))
 		}
-		mac := func(addr asm.Expr) {
-			e.Add(pixel, w) // the weights of the next tap lie one channel stride on
-			e.Set(acc0, asm.F32x4Add(acc0, asm.F32x4Mul(asm.V128Load(addr, 0), asm.V128Load(w, 0))))
-			e.Set(acc1, asm.F32x4Add(acc1, asm.F32x4Mul(asm.V128Load(addr, 16), asm.V128Load(w, 16))))
+		eachRow := func(body func()) {
+			e.Set(left, rows)
+			e.While(left, func() {
+				e.Set(x, row)
+				e.Set(w, wRow)
+				body()
+				e.Add(rowBytes, row)
+				e.Add(tapRow, wRow)
+				e.Bump(-1, left)
+			})
 		}
-		finish := func() {
-			e.V128Store(y, 0, clamp(acc0, lo, hi))
-			e.V128Store(y, 16, clamp(acc1, lo, hi))
-			e.Bump(32, y)
+		// Both forms add an output's taps in the order of the reference.
+		block := func(outputs int) { // four channels
+			for o := range outputs {
+				e.Set(acc[o], asm.V128Load(asm.I32Add(w0, c), 0))
+			}
+			e.Set(row, asm.I32Add(base, c))
+			e.Set(wRow, asm.I32Add(taps, c))
+			eachRow(func() {
+				for i := range ws {
+					e.Set(ws[i], asm.V128Load(w, 0))
+					e.Add(pixel, w)
+				}
+				for column := range kernel + stride*(outputs-1) {
+					e.Set(v, asm.V128Load(x, 0))
+					for o := range outputs {
+						if i := column - stride*o; i >= 0 && i < kernel {
+							mac(acc[o], v, ws[i])
+						}
+					}
+					e.Add(pixel, x)
+				}
+			})
+			e.Set(x, asm.I32Add(y, c))
+			for o := range outputs {
+				e.V128Store(x, 0, clamp(acc[o], lo, hi))
+				e.Add(pixel, x)
+			}
 		}
-		inside := func(v, limit asm.Expr) asm.Expr { // 0 ≤ v < limit, unsigned
-			return asm.I32LtU(v, limit)
+		one := func() { // eight channels, of the taps that are inside
+			for h := range 2 {
+				e.Set(acc[h], asm.V128Load(asm.I32Add(w0, c), uint32(16*h)))
+			}
+			e.Set(row, asm.I32Add(asm.I32Add(base, c), asm.I32Mul(cut, pixel)))
+			e.Set(wRow, asm.I32Add(asm.I32Add(taps, c), asm.I32Mul(cut, pixel)))
+			eachRow(func() {
+				e.Set(k, columns)
+				e.While(asm.I32GtS(k, i32(0)), func() {
+					for h := range uint32(2) {
+						mac(acc[h], asm.V128Load(x, 16*h), asm.V128Load(w, 16*h))
+					}
+					e.Add(pixel, x, w)
+					e.Bump(-1, k)
+				})
+			})
+			for h := range 2 {
+				e.V128Store(asm.I32Add(y, c), uint32(16*h), clamp(acc[h], lo, hi))
+			}
+		}
+		advance := func(outputs int) {
+			e.Add(asm.I32Mul(pixel, i32(outputs)), y)
+			e.Add(asm.I32Mul(pixel, i32(outputs*stride)), base)
+			e.Bump(int32(outputs), ox)
+			e.Bump(int32(outputs*stride), ix)
 		}
 
 		e.For(oy, end, 1, func() {
 			e.Set(y, asm.I32Add(y0, asm.I32Mul(asm.I32Mul(oy, outW), pixel)))
 			e.Set(iy, asm.I32Sub(asm.I32Mul(oy, i32(stride)), pad))
+			inside(iy, height, cut, rows)
+			e.Set(taps, asm.I32Add(asm.I32Add(w0, pixel), asm.I32Mul(cut, tapRow)))
+			e.Set(ix, asm.I32Sub(i32(0), pad))
+			e.Set(base, asm.I32Add(x0, asm.I32Add(asm.I32Mul(asm.I32Add(iy, cut), rowBytes), asm.I32Mul(ix, pixel))))
 			e.Set(ox, i32(0))
-			e.For(ox, outW, 1, func() {
-				e.Set(ix, asm.I32Sub(asm.I32Mul(ox, i32(stride)), pad))
-				e.Set(base, asm.I32Add(x0, asm.I32Add(asm.I32Mul(iy, rowBytes), asm.I32Mul(ix, pixel))))
-				e.Set(c, i32(0))
-				interior := asm.I32And(
-					asm.I32And(asm.I32GeS(iy, i32(0)), asm.I32LeS(asm.I32Add(iy, i32(kernel)), height)),
-					asm.I32And(asm.I32GeS(ix, i32(0)), asm.I32LeS(asm.I32Add(ix, i32(kernel)), width)))
-				e.If(interior, func() {
-					e.For(c, pixel, 32, func() {
-						begin()
-						e.Set(row, asm.I32Add(base, c))
-						for range kernel {
-							e.Set(tap, row)
-							for i := range kernel {
-								if i > 0 {
-									e.Add(pixel, tap)
-								}
-								mac(tap)
-							}
-							e.Add(rowBytes, row)
-						}
-						finish()
+			e.While(asm.I32LtS(ox, outW), func() {
+				for _, n := range depthwiseBlocks {
+					fits := asm.I32And(asm.I32LeS(asm.I32Add(ox, i32(n)), outW),
+						asm.I32And(asm.I32GeS(ix, i32(0)), asm.I32LeS(asm.I32Add(ix, i32(kernel+stride*(n-1))), width)))
+					e.While(fits, func() {
+						e.Set(c, i32(0))
+						e.For(c, pixel, 16, func() { block(n) })
+						advance(n)
 					})
-				}, func() {
-					e.For(c, pixel, 32, func() {
-						begin()
-						e.Set(row, asm.I32Add(base, c))
-						e.Set(ky, i32(0))
-						e.For(ky, i32(kernel), 1, func() {
-							e.Set(tap, row)
-							e.Set(kx, i32(0))
-							e.For(kx, i32(kernel), 1, func() {
-								e.If(asm.I32And(inside(asm.I32Add(iy, ky), height), inside(asm.I32Add(ix, kx), width)),
-									func() { mac(tap) },
-									func() { e.Add(pixel, w) })
-								e.Add(pixel, tap)
-							})
-							e.Add(rowBytes, row)
-						})
-						finish()
-					})
+				}
+				e.If(asm.I32LtS(ox, outW), func() {
+					inside(ix, width, cut, columns)
+					e.Set(c, i32(0))
+					e.For(c, pixel, 32, one)
+					advance(1)
 				})
 			})
 		})

@@ -267,7 +267,7 @@ func quant(t *testing.T, newHost func() device.Host) {
 func depthwise(t *testing.T, newHost func() device.Host) {
 	for _, k := range []int{3, 5} {
 		for _, stride := range []int{1, 2} {
-			for _, s := range []struct{ h, w, c int }{{1, 1, 1}, {2, 3, 8}, {4, 4, 12}, {7, 5, 3}, {8, 8, 16}, {9, 11, 24}} {
+			for _, s := range []struct{ h, w, c int }{{1, 1, 1}, {2, 3, 8}, {4, 4, 12}, {7, 5, 3}, {8, 8, 16}, {9, 11, 24}, {6, 17, 8}} {
 				t.Run(fmt.Sprint(k, stride, s), func(t *testing.T) {
 					newBench(t, newHost()).depthwise(k, stride, s.h, s.w, s.c)
 				})
