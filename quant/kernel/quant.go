@@ -1,6 +1,8 @@
 package kernel
 
 import (
+	"math"
+
 	"lqa/quant/kernel/asm"
 	"lqa/quant/qtype"
 )
@@ -99,14 +101,18 @@ func (e *emitter) quant(bits int) {
 	fLo, fHi := e.Local(asm.F32), e.Local(asm.F32)
 	zeros, invs := e.Local(asm.V128), e.Local(asm.V128)
 
+	// Adding the magic rounds, half to even, and leaves the integer in the low
+	// bits. What rounding of inv puts beyond ±127 comes back to it here.
+	magic := asm.F32x4Const(nearestMagic)
 	code := func(v asm.Expr) asm.Expr {
-		v = asm.F32x4Mul(asm.F32x4Sub(v, zeros), invs)
-		v = clamp(v, asm.F32x4Const(-127), asm.F32x4Const(127))
-		return asm.I32x4TruncSatF32x4S(asm.F32x4Nearest(v))
+		v = asm.F32x4Add(asm.F32x4Mul(asm.F32x4Sub(v, zeros), invs), magic)
+		return asm.I32x4Sub(v, asm.I32x4Const(int32(math.Float32bits(nearestMagic))))
 	}
-	pair := func(o uint32) asm.Expr {
-		return asm.I16x8NarrowI32x4S(code(asm.V128Load(x, o)), code(asm.V128Load(x, o+16)))
+	narrow := func(a, b asm.Expr) asm.Expr {
+		a = asm.I16x8MaxS(asm.I16x8NarrowI32x4S(a, b), asm.I16x8Const(-127))
+		return asm.I16x8MinS(a, asm.I16x8Const(127))
 	}
+	pair := func(o uint32) asm.Expr { return narrow(code(asm.V128Load(x, o)), code(asm.V128Load(x, o+16))) }
 	var starts func(row, q asm.Expr)
 	qRow := e.let(asm.I32Shl(k, i32(1)))
 	if bits == 8 {
@@ -157,7 +163,7 @@ func (e *emitter) quant(bits int) {
 			})
 			e.If(asm.I32LtU(x, xEnd), func() { // K4 is an odd number of fours
 				e.Set(v, code(asm.V128Load(x, 0)))
-				e.V128Store64Lane(q, 0, asm.I16x8NarrowI32x4S(v, v), 0)
+				e.V128Store64Lane(q, 0, narrow(v, v), 0)
 			})
 		}
 		e.Set(s, asm.I32Add(s0, asm.I32Shl(row, i32(3))))

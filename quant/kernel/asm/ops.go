@@ -224,6 +224,8 @@ var (
 	I16x8Add  = op2("i16x8.add", simd|142, V128, V128, V128)
 	I16x8Sub  = op2("i16x8.sub", simd|145, V128, V128, V128)
 	I16x8Mul  = op2("i16x8.mul", simd|149, V128, V128, V128)
+	I16x8MinS = op2("i16x8.min_s", simd|150, V128, V128, V128)
+	I16x8MaxS = op2("i16x8.max_s", simd|152, V128, V128, V128)
 
 	I32x4Shl  = op2("i32x4.shl", simd|171, V128, V128, I32)
 	I32x4ShrS = op2("i32x4.shr_s", simd|172, V128, V128, I32)
