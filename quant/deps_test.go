@@ -59,8 +59,8 @@ var arrows = []arrow{
 	{"tta", []string{"quant/numeric", "quant/qtype", "tta/shift"}, "a session is handed an Encoder and knows no device"},
 	{"tta/cmd/...", []string{"quant/...", "tta/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools wire everything together, outside the browser"},
 	{"wasm/proto", []string{"quant/json"}, "both sides share it, so it may drag in neither"},
-	{"wasm/worker", []string{"quant/clip", "quant/device", "quant/device/browser", "quant/engine", "quant/kernel", "quant/shq", "tta", "wasm/proto"}, "the engine role has no DOM"},
-	{"wasm/page", []string{"wasm/proto", "honnef.co/go/js/dom/v2"}, "the page computes nothing: it may not reach the engine or the adapters"},
+	{"wasm/worker", []string{"quant/clip", "quant/device", "quant/device/browser", "quant/engine", "quant/json", "quant/kernel", "quant/shq", "tta", "wasm/proto"}, "the engine role has no DOM"},
+	{"wasm/page", []string{"quant/json", "wasm/proto", "honnef.co/go/js/dom/v2"}, "the page computes nothing: it may not reach the engine or the adapters"},
 	{"wasm", []string{"wasm/page", "wasm/worker"}, "one binary, two roles"},
 	{"web/...", []string{"quant/...", "tta/...", "wasm/proto", "web/...", "golang.org/x/image/...", "github.com/klauspost/compress/..."}, "server, browser tests and benchmarks; nothing of it is shipped"},
 }
