@@ -38,6 +38,7 @@ type arrow struct {
 // fails the test: give it one.
 var arrows = []arrow{
 	{"quant/numeric", []string{"github.com/x448/float16"}, "everybody's ground floor: it knows nobody"},
+	{"quant/json", nil, "everybody's, wasm/proto's too: it knows text and nobody's structs"},
 	{"quant/qtype", []string{"quant/numeric"}, "storage types know numbers, not files, kernels or models"},
 	{"quant/kernel/asm", nil, "an assembler knows nothing of neural nets"},
 	{"quant/kernel", []string{"quant/kernel/asm", "quant/numeric", "quant/qtype"}, "kernels run on any host: they may not know one"},
@@ -45,8 +46,8 @@ var arrows = []arrow{
 	{"quant/device", []string{"quant/kernel"}, "memory and command lists know no model"},
 	{"quant/device/native", []string{"quant/device", "quant/kernel", "quant/kernel/asm", "github.com/tetratelabs/wazero/..."}, "wazero stays in one place, out of the browser's binary"},
 	{"quant/device/browser", []string{"quant/device", "quant/kernel", "quant/kernel/asm"}, "syscall/js stays in one place"},
-	{"quant/shq", []string{"quant/qtype", "github.com/klauspost/compress/zstd"}, "the container knows bytes and storage types, not what they mean"},
-	{"quant/clip", []string{"quant/device", "quant/kernel", "quant/numeric", "quant/qtype"}, "towers know no file format and no adaptation"},
+	{"quant/shq", []string{"quant/json", "quant/qtype", "github.com/klauspost/compress/zstd"}, "the container knows bytes and storage types, not what they mean"},
+	{"quant/clip", []string{"quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "towers know no file format and no adaptation"},
 	{"quant/checkpoint", []string{"quant/numeric", "quant/qtype"}, "other people's files: named tensors out, no model known"},
 	{"quant/checkpoint/hub", []string{"quant/checkpoint"}, "fetching knows no model"},
 	{"quant/calibrate", []string{"quant/clip", "quant/qtype", "quant/numeric", "quant/device"}, "handed a host, so that it can run in a page"},
@@ -57,9 +58,9 @@ var arrows = []arrow{
 	{"tta/shift", []string{"quant/numeric"}, "corruptions know no model and no method"},
 	{"tta", []string{"quant/numeric", "quant/qtype", "tta/shift"}, "a session is handed an Encoder and knows no device"},
 	{"tta/cmd/...", []string{"quant/...", "tta/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools wire everything together, outside the browser"},
-	{"wasm/proto", nil, "both sides share it, so it may drag in neither"},
-	{"wasm/worker", []string{"quant/clip", "quant/device", "quant/device/browser", "quant/engine", "quant/kernel", "quant/shq", "tta", "wasm/proto"}, "the engine role has no DOM"},
-	{"wasm/page", []string{"wasm/proto", "honnef.co/go/js/dom/v2"}, "the page computes nothing: it may not reach the engine or the adapters"},
+	{"wasm/proto", []string{"quant/json"}, "both sides share it, so it may drag in neither"},
+	{"wasm/worker", []string{"quant/clip", "quant/device", "quant/device/browser", "quant/engine", "quant/json", "quant/kernel", "quant/shq", "tta", "wasm/proto"}, "the engine role has no DOM"},
+	{"wasm/page", []string{"quant/json", "wasm/proto", "honnef.co/go/js/dom/v2"}, "the page computes nothing: it may not reach the engine or the adapters"},
 	{"wasm", []string{"wasm/page", "wasm/worker"}, "one binary, two roles"},
 	{"web/...", []string{"quant/...", "tta/...", "wasm/proto", "web/...", "golang.org/x/image/...", "github.com/klauspost/compress/..."}, "server, browser tests and benchmarks; nothing of it is shipped"},
 }
@@ -172,7 +173,7 @@ func TestLean(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	deps := strings.Fields(string(out))
-	for _, heavy := range []string{"net/http", "crypto/tls", "net", "regexp", "text/template", "html/template", "go/ast", "testing", "github.com/tetratelabs/wazero"} {
+	for _, heavy := range []string{"net/http", "crypto/tls", "net", "encoding/json", "regexp", "text/template", "html/template", "go/ast", "testing", "github.com/tetratelabs/wazero"} {
 		if slices.Contains(deps, heavy) {
 			t.Errorf("the browser's binary has %s in it", heavy)
 		}

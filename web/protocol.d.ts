@@ -100,12 +100,13 @@ export interface Score {
   score: number;
 }
 
-/** Memory is in bytes. */
+/** Memory is in bytes, but for mallocs. */
 export interface Memory {
   kernel: number;
   weights: number;
   activations: number;
   goHeap: number;
+  mallocs: number; // objects that Go has ever allocated; like goHeap up to a second old
   state: number;
 }
 

@@ -12,9 +12,17 @@ const scope = globalThis;
 const early = []; // what comes before Go listens
 
 scope.lqaRole = 'engine';
-scope.lqaPixels = pixels;
 scope.lqaHelper = startHelper;
-scope.lqaSend = (/** @type {string} */ json) => scope.postMessage(JSON.parse(json));
+
+// Messages pass to and from Go as bytes of JSON, in arrays that are kept.
+const encoder = new TextEncoder(), decoder = new TextDecoder();
+let bytes = new Uint8Array(1024);
+scope.lqaSend = (/** @type {Uint8Array} */ reply, /** @type {number} */ n) =>
+  scope.postMessage(JSON.parse(decoder.decode(reply.subarray(0, n))));
+scope.lqaPixels = (/** @type {VideoFrame} */ image, /** @type {Uint8ClampedArray} */ target, /** @type {number} */ capacity) => {
+  pixels(image, target, capacity).then(({width, height}) => scope.lqaPixelsDone(width, height, ''),
+    (err) => scope.lqaPixelsDone(0, 0, String(err)));
+};
 
 /** @type {(module: WebAssembly.Module) => void} */
 let begin = () => {};
@@ -26,8 +34,11 @@ const compiled = scope.name === 'module' ? new Promise((resolve) => { begin = re
 function receive(event) {
   const {image, module, ...request} = event.data ?? {};
   if (module) begin(module);
-  else if (scope.lqaReceive) scope.lqaReceive(JSON.stringify(request), image);
-  else early.push(event);
+  else if (scope.lqaReceive) {
+    const json = JSON.stringify(request);
+    if (bytes.length < 3 * json.length) bytes = new Uint8Array(3 * json.length); // UTF-8 at its longest
+    scope.lqaReceive(bytes, encoder.encodeInto(json, bytes).written, image);
+  } else early.push(event);
 }
 scope.onmessage = receive;
 

@@ -3,10 +3,10 @@
 package clip
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 
+	"lqa/quant/json"
 	"lqa/quant/kernel"
 )
 
@@ -137,13 +137,142 @@ const (
 // ignored: a newer writer may add some.
 func ParseConfig(raw []byte) (*Config, error) {
 	c := new(Config)
-	if err := json.Unmarshal(raw, c); err != nil {
-		return nil, fmt.Errorf("%w: %v", ErrConfig, err)
+	r := new(json.Reader)
+	if err := r.Read(raw, func() { c.read(r) }); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	if err := c.check(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrConfig, err)
 	}
 	return c, nil
+}
+
+func (c *Config) read(r *json.Reader) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "embed":
+			c.Embed = r.Int()
+		case "logit_scale":
+			c.LogitScale = r.Float32()
+		case "temperature":
+			c.Temperature = r.Float32()
+		case "none_cosine":
+			c.NoneCosine = new(float32)
+			*c.NoneCosine = r.Float32()
+		case "image":
+			c.Image.read(r)
+		case "text":
+			c.Text.read(r)
+		}
+	})
+}
+
+func (im *Image) read(r *json.Reader) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "kind":
+			im.Kind = r.String()
+		case "size":
+			im.Size = r.Int()
+		case "mean":
+			im.Mean = readRGB(r)
+		case "std":
+			im.Std = readRGB(r)
+		case "stem":
+			im.Stem = r.Int()
+		case "blocks":
+			r.Array(func() {
+				if len(im.Blocks) <= maxBlocks { // one more is refused
+					im.Blocks = append(im.Blocks, readBlock(r))
+				}
+			})
+		case "features":
+			im.Features = r.Int()
+		case "patch":
+			im.Patch = r.Int()
+		case "width":
+			im.Width = r.Int()
+		default:
+			im.Transformer.read(r, string(key))
+		}
+	})
+}
+
+var errRGB = errors.New("three numbers are expected, one a channel")
+
+func readRGB(r *json.Reader) (v [3]float32) {
+	n := 0
+	r.Array(func() {
+		if n < len(v) {
+			v[n] = r.Float32()
+		}
+		n++
+	})
+	if n != len(v) {
+		r.Stop(errRGB)
+	}
+	return v
+}
+
+func readBlock(r *json.Reader) (b Block) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "k":
+			b.Kernel = r.Int()
+		case "s":
+			b.Stride = r.Int()
+		case "e":
+			b.Expand = r.Int()
+		case "in":
+			b.In = r.Int()
+		case "out":
+			b.Out = r.Int()
+		}
+	})
+	return b
+}
+
+// read reads the value of one key, if it is a transformer's.
+func (x *Transformer) read(r *json.Reader, key string) {
+	switch key {
+	case "layers":
+		x.Layers = r.Int()
+	case "heads":
+		x.Heads = r.Int()
+	case "mlp":
+		x.MLP = r.Int()
+	case "activation":
+		x.Activation = r.String()
+	case "eps":
+		x.Eps = r.Float32()
+	}
+}
+
+func (tx *Text) read(r *json.Reader) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "kind":
+			tx.Kind = r.String()
+		case "vocab":
+			tx.Vocab = r.Int()
+		case "width":
+			tx.Width = r.Int()
+		case "hidden":
+			tx.Hidden = r.Int()
+		case "context":
+			tx.Context = r.Int()
+		case "eos_token_id":
+			tx.EOS = r.Int()
+		case "templates":
+			tx.Templates = r.Strings()
+		case "defaults":
+			tx.Defaults = r.Strings()
+		case "ready":
+			tx.Ready = r.Int()
+		default:
+			tx.Transformer.read(r, string(key))
+		}
+	})
 }
 
 func (c *Config) check() error {

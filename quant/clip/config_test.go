@@ -3,7 +3,11 @@ package clip
 import (
 	"encoding/json"
 	"errors"
+	"reflect"
+	"strconv"
 	"testing"
+
+	lean "lqa/quant/json"
 )
 
 // small is a valid configuration that tests change.
@@ -36,7 +40,7 @@ func TestParseConfig(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := ParseConfig(raw); err != nil || c.Embed != 24 {
+	if c, err := ParseConfig(raw); err != nil || !reflect.DeepEqual(c, small()) {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	for name, spoil := range map[string]func(c *Config){
@@ -61,7 +65,7 @@ func TestParseConfig(t *testing.T) {
 	} {
 		refuse(t, name, small(), spoil)
 	}
-	for _, raw := range []string{"", "{", "[]", "null", `{"embed":"x"}`, `{"image":{"size":1e99}}`} {
+	for _, raw := range []string{"", "{", "[]", "null", `{"embed":"x"}`, `{"image":{"size":1e99}}`, `{"image":{"mean":[1,2]}}`, `{"image":{"mean":[1,2,3,4]}}`} {
 		if _, err := ParseConfig([]byte(raw)); !errors.Is(err, ErrConfig) {
 			t.Errorf("%q: %v", raw, err)
 		}
@@ -77,7 +81,9 @@ func TestParseConfig_CLIP(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Image.Tokens() != 17 || c.Image.Heads != 3 || c.Text.Heads != 2 || c.Text.MLP != 32 {
+	want := smallCLIP()
+	want.Text.Defaults = nil
+	if c.Image.Tokens() != 17 || !reflect.DeepEqual(c, want) {
 		t.Errorf("read as %+v", c)
 	}
 	for name, spoil := range map[string]func(c *Config){
@@ -109,6 +115,49 @@ func TestParseConfig_CLIP(t *testing.T) {
 		"bag, not hidden":  func(c *Config) { c.Text.Kind = "bag" },
 	} {
 		refuse(t, name, smallCLIP(), spoil)
+	}
+}
+
+// TestParseConfig_EveryField: what encoding/json writes by the fields' tags is
+// read into the same fields.
+func TestParseConfig_EveryField(t *testing.T) {
+	want, n := new(Config), 0
+	want.NoneCosine = new(float32)
+	want.Image.Blocks = make([]Block, 2)
+	want.Text.Templates, want.Text.Defaults = make([]string, 2), make([]string, 1)
+	fill(reflect.ValueOf(want).Elem(), &n)
+	raw, err := json.Marshal(want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, r := new(Config), new(lean.Reader)
+	if err := r.Read(raw, func() { got.read(r) }); err != nil || !reflect.DeepEqual(got, want) {
+		t.Errorf("%s was read as %+v, %v", raw, got, err)
+	}
+}
+
+// fill gives each field below v another value.
+func fill(v reflect.Value, n *int) {
+	*n++
+	switch v.Kind() {
+	case reflect.Pointer:
+		fill(v.Elem(), n)
+	case reflect.Struct:
+		for i := range v.NumField() {
+			fill(v.Field(i), n)
+		}
+	case reflect.Slice, reflect.Array:
+		for i := range v.Len() {
+			fill(v.Index(i), n)
+		}
+	case reflect.String:
+		v.SetString(strconv.Itoa(*n))
+	case reflect.Int:
+		v.SetInt(int64(*n))
+	case reflect.Float32:
+		v.SetFloat(float64(*n) + 0.5)
+	default:
+		panic(v.Kind().String())
 	}
 }
 

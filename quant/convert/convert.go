@@ -4,7 +4,6 @@ package convert
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -110,7 +109,7 @@ func Convert(w io.Writer, in Input, o Options) error {
 			o.Progress(Outcome{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Bytes: len(t.Data), Error: failure})
 		}
 	}
-	return shq.Write(w, o.Name, json.RawMessage(in.Config), o.Provenance, stages)
+	return shq.Write(w, o.Name, in.Config, o.Provenance, stages)
 }
 
 // mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.

@@ -2,7 +2,6 @@ package convert
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -261,7 +260,7 @@ func TestVerify(t *testing.T) {
 
 	var junk bytes.Buffer
 	stages := [][]shq.TensorData{{{Name: "a", Kind: qtype.U8, Shape: []int{1}, Data: []byte{1}}}}
-	if err := shq.Write(&junk, "", json.RawMessage(`{}`), shq.Provenance{}, stages); err != nil {
+	if err := shq.Write(&junk, "", []byte(`{}`), shq.Provenance{}, stages); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Verify(&junk, shq.Limits{}); !errors.Is(err, ErrContent) || !errors.Is(err, clip.ErrConfig) {

@@ -5,7 +5,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"flag"
 	"os"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/klauspost/compress/zstd"
 
+	"lqa/quant/json"
 	"lqa/quant/qtype"
 )
 
@@ -46,7 +46,7 @@ func pack(t testing.TB, raw []byte) []byte {
 // frames, padding stands before "b".
 func base(t testing.TB) *forge {
 	raws := [][]byte{bytes.Repeat([]byte{1}, 16), append(bytes.Repeat([]byte{1}, 4), append(make([]byte, 12), 2)...), {3, 3}}
-	f := &forge{m: &Manifest{Name: "attack", Model: json.RawMessage("{}"),
+	f := &forge{m: &Manifest{Name: "attack", Model: json.Raw("{}"),
 		Tensors: []Tensor{
 			{Name: "a", Kind: qtype.F16, Shape: []int{10}, Frame: 0, Offset: 0},
 			{Name: "b", Kind: qtype.U8, Shape: []int{1}, Frame: 1, Offset: 16},
@@ -73,7 +73,7 @@ func (f *forge) file(t testing.TB) []byte {
 	}
 	if f.late != nil {
 		f.late(f.m)
-		if manifest, err = json.Marshal(f.m); err != nil {
+		if manifest, err = f.m.encode(); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -109,6 +109,17 @@ var attacks = []struct {
 	{"manifest-json", ErrCorrupt, "manifest:", func(_ testing.TB, f *forge) { f.json = func(s string) string { return s + "{}" } }},
 	{"manifest-model", ErrCorrupt, "no model", func(_ testing.TB, f *forge) {
 		f.json = func(s string) string { return strings.Replace(s, `"model":{}`, `"model":[]`, 1) }
+	}},
+	{"manifest-key-twice", ErrCorrupt, "a key is used twice", func(_ testing.TB, f *forge) {
+		f.json = func(s string) string { return strings.Replace(s, `"frame":0`, `"frame":0,"fram\u0065":0`, 1) }
+	}},
+	{"manifest-utf8", ErrCorrupt, "not UTF-8", func(_ testing.TB, f *forge) {
+		f.json = func(s string) string { return strings.Replace(s, `"attack"`, "\"\xff\"", 1) }
+	}},
+	{"manifest-deep", ErrCorrupt, "nested too deep", func(_ testing.TB, f *forge) {
+		f.json = func(s string) string {
+			return strings.Replace(s, `"model":{}`, `"model":{"a":`+strings.Repeat("[", 1<<10)+strings.Repeat("]", 1<<10)+"}", 1)
+		}
 	}},
 	{"no-tensors", ErrCorrupt, "needs a tensor", func(_ testing.TB, f *forge) { f.early = func(m *Manifest) { m.Tensors = []Tensor{} } }},
 	{"no-frames", ErrCorrupt, "no list of frames", func(_ testing.TB, f *forge) {
@@ -258,7 +269,7 @@ func TestFormat(t *testing.T) {
 		dump = append(dump, b...)
 	}
 	var smallest bytes.Buffer
-	err = Write(&smallest, "", json.RawMessage("{}"), Provenance{}, [][]TensorData{{{Name: "a", Kind: qtype.U8, Shape: []int{1}, Data: []byte{7}}}})
+	err = Write(&smallest, "", []byte("{}"), Provenance{}, [][]TensorData{{{Name: "a", Kind: qtype.U8, Shape: []int{1}, Data: []byte{7}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

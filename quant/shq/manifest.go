@@ -5,19 +5,19 @@ package shq
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 
+	"lqa/quant/json"
 	"lqa/quant/qtype"
 )
 
 // Manifest describes a file's content.
 type Manifest struct {
-	Name       string          `json:"name"`
-	Model      json.RawMessage `json:"model"` // clip.Config; the container does not look inside
-	Tensors    []Tensor        `json:"tensors"`
-	Frames     []Frame         `json:"frames"`
-	Provenance Provenance      `json:"provenance"`
+	Name       string     `json:"name"`
+	Model      json.Raw   `json:"model"` // clip.Config; the container does not look inside
+	Tensors    []Tensor   `json:"tensors"`
+	Frames     []Frame    `json:"frames"`
+	Provenance Provenance `json:"provenance"`
 }
 
 // Tensor is one named array. Its bytes start at Offset of frame Frame's raw
@@ -129,47 +129,171 @@ func (m *Manifest) Place(i int) (stage int, offset int64) {
 // parseManifest decodes a manifest without building more tensors or frames
 // than l allows: three bytes of JSON would else become a hundred of memory.
 func parseManifest(raw []byte, l Limits) (*Manifest, error) {
-	var wire struct {
-		Name       string          `json:"name"`
-		Model      json.RawMessage `json:"model"`
-		Tensors    json.RawMessage `json:"tensors"`
-		Frames     json.RawMessage `json:"frames"`
-		Provenance Provenance      `json:"provenance"`
+	m := new(Manifest)
+	r := new(json.Reader)
+	var limit error
+	list := func(n, most int, what string) bool {
+		if n == most {
+			limit = fmt.Errorf("%w: over %d %s", ErrTooLarge, most, what)
+			r.Stop(limit)
+		}
+		return n < most
 	}
-	if err := json.Unmarshal(raw, &wire); err != nil {
-		return nil, fmt.Errorf("%w: manifest: %v", ErrCorrupt, err)
-	}
-	m := &Manifest{Name: wire.Name, Model: wire.Model, Provenance: wire.Provenance}
-	if len(m.Model) == 0 || m.Model[0] != '{' {
+	err := r.Read(raw, func() {
+		r.Object(func(key []byte) {
+			switch string(key) {
+			case "name":
+				m.Name = r.String()
+			case "model":
+				m.Model = r.Raw()
+			case "tensors":
+				m.Tensors = []Tensor{}
+				r.Array(func() {
+					if list(len(m.Tensors), l.Tensors, "tensors") {
+						m.Tensors = append(m.Tensors, readTensor(r))
+					}
+				})
+			case "frames":
+				m.Frames = []Frame{}
+				r.Array(func() {
+					if list(len(m.Frames), l.Frames, "frames") {
+						m.Frames = append(m.Frames, readFrame(r))
+					}
+				})
+			case "provenance":
+				m.Provenance = readProvenance(r)
+			}
+		})
+	})
+	switch {
+	case limit != nil && err == limit:
+		return nil, err
+	case err != nil:
+		return nil, fmt.Errorf("%w: manifest: %w", ErrCorrupt, err)
+	case len(m.Model) == 0 || m.Model[0] != '{':
 		return nil, fmt.Errorf("%w: manifest has no model object", ErrCorrupt)
+	case m.Tensors == nil:
+		return nil, fmt.Errorf("%w: manifest has no list of tensors", ErrCorrupt)
+	case m.Frames == nil:
+		return nil, fmt.Errorf("%w: manifest has no list of frames", ErrCorrupt)
 	}
-	var err error
-	if m.Tensors, err = decodeList[Tensor](wire.Tensors, l.Tensors, "tensors"); err != nil {
-		return nil, err
-	}
-	if m.Frames, err = decodeList[Frame](wire.Frames, l.Frames, "frames"); err != nil {
-		return nil, err
-	}
+	m.Model = bytes.Clone(m.Model) // the manifest's text goes
 	return m, nil
 }
 
-func decodeList[T any](raw []byte, limit int, what string) ([]T, error) {
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if tok, err := dec.Token(); err != nil || tok != json.Delim('[') {
-		return nil, fmt.Errorf("%w: manifest has no list of %s", ErrCorrupt, what)
-	}
-	var list []T
-	for dec.More() {
-		if len(list) == limit {
-			return nil, fmt.Errorf("%w: over %d %s", ErrTooLarge, limit, what)
+func readTensor(r *json.Reader) (t Tensor) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "name":
+			t.Name = r.String()
+		case "kind":
+			t.Kind = qtype.Kind(r.String())
+		case "shape":
+			r.Array(func() { t.Shape = append(t.Shape, r.Int()) })
+		case "frame":
+			t.Frame = r.Int()
+		case "offset":
+			t.Offset = r.Int()
 		}
-		var v T
-		if err := dec.Decode(&v); err != nil {
-			return nil, fmt.Errorf("%w: manifest, %s %d: %v", ErrCorrupt, what, len(list), err)
+	})
+	return t
+}
+
+func readFrame(r *json.Reader) (f Frame) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "stage":
+			f.Stage = r.Int()
+		case "offset":
+			f.Offset = r.Int64()
+		case "size":
+			f.Size = r.Int()
+		case "raw":
+			f.Raw = r.Int()
+		case "sha256":
+			f.SHA256 = r.String()
 		}
-		list = append(list, v)
+	})
+	return f
+}
+
+func readProvenance(r *json.Reader) (p Provenance) {
+	r.Object(func(key []byte) {
+		switch string(key) {
+		case "source":
+			p.Source = r.String()
+		case "licence":
+			p.Licence = r.String()
+		case "tool":
+			p.Tool = r.String()
+		}
+	})
+	return p
+}
+
+// encode is the manifest as it stands in a file: in the order of the fields
+// above, without space.
+func (m *Manifest) encode() ([]byte, error) {
+	var w json.Writer
+	w.Open('{')
+	w.Key("name")
+	w.String(m.Name)
+	w.Key("model")
+	var err error
+	if w.Text, err = json.Compact(w.Text, m.Model); err != nil {
+		return nil, fmt.Errorf("shq: model: %w", err)
 	}
-	return list, nil // the list is closed: Unmarshal saw valid JSON
+	w.Key("tensors")
+	w.Open('[')
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		w.Open('{')
+		w.Key("name")
+		w.String(t.Name)
+		w.Key("kind")
+		w.String(string(t.Kind))
+		w.Key("shape")
+		w.Open('[')
+		for _, d := range t.Shape {
+			w.Int(int64(d))
+		}
+		w.Close(']')
+		w.Key("frame")
+		w.Int(int64(t.Frame))
+		w.Key("offset")
+		w.Int(int64(t.Offset))
+		w.Close('}')
+	}
+	w.Close(']')
+	w.Key("frames")
+	w.Open('[')
+	for i := range m.Frames {
+		f := &m.Frames[i]
+		w.Open('{')
+		w.Key("stage")
+		w.Int(int64(f.Stage))
+		w.Key("offset")
+		w.Int(f.Offset)
+		w.Key("size")
+		w.Int(int64(f.Size))
+		w.Key("raw")
+		w.Int(int64(f.Raw))
+		w.Key("sha256")
+		w.String(f.SHA256)
+		w.Close('}')
+	}
+	w.Close(']')
+	w.Key("provenance")
+	w.Open('{')
+	w.Key("source")
+	w.String(m.Provenance.Source)
+	w.Key("licence")
+	w.String(m.Provenance.Licence)
+	w.Key("tool")
+	w.String(m.Provenance.Tool)
+	w.Close('}')
+	w.Close('}')
+	return w.Text, nil
 }
 
 // gap is a run of padding in a frame's raw bytes.

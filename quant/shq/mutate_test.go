@@ -3,7 +3,6 @@ package shq
 import (
 	"bytes"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -125,11 +124,11 @@ func TestWrite_Refused(t *testing.T) {
 		"nothing": nil, "a stage of nothing": {{ok}, {}, {ok}}, "name twice": {{ok, ok}}, "short data": {{short}}, "long name": {{long}}, "kind": {{bad}},
 	} {
 		var out bytes.Buffer
-		if err := Write(&out, "", json.RawMessage("{}"), Provenance{}, stages); err == nil || out.Len() > 0 {
+		if err := Write(&out, "", []byte("{}"), Provenance{}, stages); err == nil || out.Len() > 0 {
 			t.Errorf("%s: %v, %d bytes written", name, err, out.Len())
 		}
 	}
-	if err := Write(io.Discard, "", json.RawMessage("{"), Provenance{}, [][]TensorData{{ok}}); err == nil {
+	if err := Write(io.Discard, "", []byte("{"), Provenance{}, [][]TensorData{{ok}}); err == nil {
 		t.Error("a model that is no JSON was written")
 	}
 }

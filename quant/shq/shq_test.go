@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"math/rand/v2"
+	"reflect"
 	"testing"
 
 	"lqa/quant/qtype"
@@ -40,7 +41,7 @@ func sample(t testing.TB, big bool) ([][]TensorData, []byte) {
 			data("long", qtype.U8, 2*FrameRawBytes+77), data("last", qtype.U8, 1))
 	}
 	var buf bytes.Buffer
-	err := Write(&buf, "sample", json.RawMessage(`{"embed": 4}`), Provenance{Source: "random numbers", Licence: "CC0-1.0", Tool: "test"}, stages)
+	err := Write(&buf, "sample", []byte(`{"embed": 4}`), Provenance{Source: "random numbers", Licence: "CC0-1.0", Tool: "test"}, stages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -102,5 +103,28 @@ func TestWrite_RoundTrip(t *testing.T) {
 		if big && (len(m.Frames) != 5 || m.Tensors[6].Offset != 0) {
 			t.Errorf("the big sample has %d frames and %+v", len(m.Frames), m.Tensors[6])
 		}
+	}
+}
+
+// TestManifest_Encode holds encode and parseManifest to the fields' tags, by
+// which tools read and write manifests with encoding/json.
+func TestManifest_Encode(t *testing.T) {
+	_, file := sample(t, true)
+	m, _, err := readAll(file, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	m.Name, m.Provenance.Source = "<\u2028\">", "é\n"
+	want, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, err := m.encode()
+	if err != nil || !bytes.Equal(got, want) {
+		t.Errorf("%s\n%v, want\n%s", got, err, want)
+	}
+	again, err := parseManifest(got, Limits{}.withDefaults())
+	if err != nil || !reflect.DeepEqual(again, m) {
+		t.Errorf("%+v, %v", again, err)
 	}
 }

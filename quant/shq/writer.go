@@ -4,7 +4,6 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -27,9 +26,9 @@ type TensorData struct {
 const FrameRawBytes = 1 << 20
 
 // Write writes a file: stages[0] is needed first. The same input gives the
-// same bytes. The result obeys the default Limits except RawBytes; what a
+// same bytes. model is a JSON object. The result obeys the default Limits except RawBytes; what a
 // Reader would refuse is an error here, before a byte is written.
-func Write(w io.Writer, name string, model json.RawMessage, p Provenance, stages [][]TensorData) error {
+func Write(w io.Writer, name string, model []byte, p Provenance, stages [][]TensorData) error {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
 		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
@@ -103,8 +102,8 @@ func (m *Manifest) layOut() (manifest []byte, first int64, err error) {
 			m.Frames[i].Offset = next
 			next += int64(m.Frames[i].Size)
 		}
-		if manifest, err = json.Marshal(m); err != nil {
-			return nil, 0, fmt.Errorf("shq: manifest: %w", err)
+		if manifest, err = m.encode(); err != nil {
+			return nil, 0, err
 		}
 		if limit := (Limits{}).withDefaults().ManifestBytes; len(manifest) > limit {
 			return nil, 0, fmt.Errorf("shq: not written: %w: manifest of %d bytes", ErrTooLarge, len(manifest))

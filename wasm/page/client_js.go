@@ -1,10 +1,10 @@
 package page
 
 import (
-	"encoding/json"
 	"fmt"
 	"syscall/js"
 
+	"lqa/quant/json"
 	"lqa/wasm/proto"
 )
 
@@ -38,7 +38,8 @@ func newClient(unasked func(proto.Reply)) *client {
 
 func (c *client) message(raw js.Value) {
 	var m proto.Reply
-	if err := json.Unmarshal([]byte(c.stringify.Invoke(raw).String()), &m); err != nil {
+	r := new(json.Reader)
+	if err := r.Read([]byte(c.stringify.Invoke(raw).String()), func() { m.Read(r) }); err != nil {
 		panic(fmt.Sprintf("page: bad reply: %v", err))
 	}
 	answer := c.pending[m.ID]
@@ -69,12 +70,10 @@ func last(m proto.Reply) bool {
 func (c *client) send(r proto.Request, image js.Value, answer func(m proto.Reply, raw js.Value)) {
 	c.nextID++
 	r.ID = c.nextID
-	b, err := json.Marshal(r)
-	if err != nil {
-		panic(fmt.Sprintf("page: request: %v", err))
-	}
+	var w json.Writer
+	r.Write(&w)
 	c.pending[r.ID] = answer
-	m := c.parse.Invoke(string(b))
+	m := c.parse.Invoke(string(w.Text))
 	if image.IsUndefined() {
 		c.worker.Call("postMessage", m)
 		return

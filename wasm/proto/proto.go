@@ -119,12 +119,13 @@ type Score struct {
 	Score float32 `json:"score"`
 }
 
-// Memory is in bytes.
+// Memory is in bytes, but for mallocs.
 type Memory struct {
 	Kernel      int `json:"kernel"`
 	Weights     int `json:"weights"`
 	Activations int `json:"activations"`
 	GoHeap      int `json:"goHeap"`
+	Mallocs     int `json:"mallocs"` // objects that Go has ever allocated; like goHeap up to a second old
 	State       int `json:"state"`
 }
 

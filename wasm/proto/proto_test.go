@@ -13,6 +13,8 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+
+	lean "lqa/quant/json"
 )
 
 var update = flag.Bool("update", false, "write web/protocol.d.ts anew")
@@ -179,6 +181,101 @@ func TestReplyKeys(t *testing.T) {
 	}
 }
 
+// TestText holds text.go to the fields' tags: it writes what encoding/json
+// writes and reads it back, for messages with every field set and with none,
+// and each part of a reply alone.
+func TestText(t *testing.T) {
+	requests := []*Request{{}, {Labels: make([]string, 3)}}
+	fill(reflect.ValueOf(requests[1]).Elem())
+	for _, q := range requests {
+		got := same(t, q, q.Write)
+		again, r := new(Request), new(lean.Reader)
+		if err := r.Read(got, func() { again.Read(r) }); err != nil || !reflect.DeepEqual(again, q) {
+			t.Errorf("%s was read as %+v, %v", got, again, err)
+		}
+	}
+	full := func() *Reply {
+		scores := func() Scores { return Scores{Scores: make([]Score, 2)} }
+		m := &Reply{Memory: &Memory{}, ProgressInfo: &ProgressInfo{},
+			ModelInfo:   &ModelInfo{Defaults: make([]string, 2), Templates: make([]string, 1), Adapters: make([]string, 3)},
+			SessionInfo: &SessionInfo{Labels: make([]string, 2), Known: make([]bool, 2)},
+			Answer:      &Answer{ZeroShot: scores(), Adapted: scores()}, Error: &Error{}}
+		fill(reflect.ValueOf(m).Elem())
+		return m
+	}
+	replies := []*Reply{{}, full()}
+	for i := range reflect.TypeFor[Reply]().NumField() {
+		m := new(Reply)
+		reflect.ValueOf(m).Elem().Field(i).Set(reflect.ValueOf(full()).Elem().Field(i))
+		replies = append(replies, m)
+	}
+	for _, m := range replies {
+		got := same(t, m, m.Write)
+		again, r := new(Reply), new(lean.Reader)
+		if err := r.Read(got, func() { again.Read(r) }); err != nil || !reflect.DeepEqual(again, m) {
+			t.Errorf("%s was read as %+v, %v", got, again, err)
+		}
+	}
+}
+
+// same returns a message as write writes it, which is as encoding/json does.
+func same(t *testing.T, m any, write func(*lean.Writer)) []byte {
+	t.Helper()
+	want, err := json.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var w lean.Writer
+	if write(&w); !bytes.Equal(w.Text, want) || w.Err() != nil {
+		t.Errorf("%s, %v; want\n%s", w.Text, w.Err(), want)
+	}
+	return w.Text
+}
+
+// fill gives each field below v a value of its own, but for what is nil.
+func fill(v reflect.Value) {
+	n := 0
+	var walk func(v reflect.Value)
+	walk = func(v reflect.Value) {
+		n++
+		switch v.Kind() {
+		case reflect.Pointer:
+			walk(v.Elem())
+		case reflect.Struct:
+			for i := range v.NumField() {
+				walk(v.Field(i))
+			}
+		case reflect.Slice:
+			for i := range v.Len() {
+				walk(v.Index(i))
+			}
+		case reflect.String:
+			v.SetString(fmt.Sprintf("<%d> é\n", n))
+		case reflect.Bool:
+			v.SetBool(true)
+		case reflect.Int, reflect.Int64:
+			v.SetInt(int64(n))
+		case reflect.Float32, reflect.Float64:
+			v.SetFloat(float64(n) + 0.125)
+		default:
+			panic(v.Kind().String())
+		}
+	}
+	walk(v)
+}
+
+// TestWrite_NoAllocations: writing an answer leaves nothing for the collector.
+func TestWrite_NoAllocations(t *testing.T) {
+	m := Reply{Kind: Result, ID: 1 << 20, Memory: &Memory{}, Answer: &Answer{ZeroShot: Scores{Scores: []Score{{"mug", 0.1}, {"cat", 1e-9}}}}}
+	var w lean.Writer
+	if n := testing.AllocsPerRun(50, func() {
+		w.Reset()
+		m.Write(&w)
+	}); n != 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
 // FuzzRequest: no bytes from outside make decoding panic, and what is decoded
 // survives another round.
 func FuzzRequest(f *testing.F) {
@@ -192,22 +289,21 @@ func FuzzRequest(f *testing.F) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
-		var r, again Request
-		if json.Unmarshal(b, &r) != nil {
+		var q, again Request
+		r := new(lean.Reader)
+		if r.Read(b, func() { q.Read(r) }) != nil {
 			return
 		}
-		out, err := json.Marshal(r)
-		if err != nil {
-			t.Fatalf("%+v: %v", r, err)
+		var w lean.Writer
+		q.Write(&w)
+		if err := r.Read(w.Text, func() { again.Read(r) }); err != nil || w.Err() != nil {
+			t.Fatalf("%s: %v, %v", w.Text, err, w.Err())
 		}
-		if err := json.Unmarshal(out, &again); err != nil {
-			t.Fatalf("%s: %v", out, err)
+		if len(q.Labels) == 0 {
+			q.Labels = nil // omitted when empty
 		}
-		if len(r.Labels) == 0 {
-			r.Labels = nil // omitted when empty
-		}
-		if !reflect.DeepEqual(r, again) {
-			t.Fatalf("%+v became %+v", r, again)
+		if !reflect.DeepEqual(q, again) {
+			t.Fatalf("%+v became %+v", q, again)
 		}
 	})
 }

@@ -2,21 +2,24 @@
 // engine to many sessions and knows nothing of pages.
 //
 // web/worker.js puts two functions on the global object before it starts Go:
-// lqaSend(json) posts a reply, lqaPixels(image, target, capacity) writes an
-// image's RGBA bytes into target and resolves to {width, height}. Go puts
-// lqaReceive(json, image) there, which takes a request.
+// lqaSend(bytes, n) posts a reply, whose JSON is the first n of the bytes, and
+// lqaPixels(image, target, capacity) writes an image's RGBA bytes into target.
+// Go puts two there: lqaReceive(bytes, n, image) takes a request, and
+// lqaPixelsDone(width, height, error) hears how lqaPixels ended. Bytes and
+// functions are kept from frame to frame: a promise, a callback or a string
+// for each would be garbage in two heaps.
 package worker
 
 import (
+	"cmp"
 	"context"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"runtime"
 	"runtime/debug"
-	"sort"
+	"slices"
 	"strings"
 	"sync"
 	"syscall/js"
@@ -26,6 +29,7 @@ import (
 	"lqa/quant/device"
 	"lqa/quant/device/browser"
 	"lqa/quant/engine"
+	"lqa/quant/json"
 	"lqa/quant/kernel"
 	"lqa/quant/shq"
 	"lqa/tta"
@@ -49,7 +53,14 @@ type request struct {
 // session is a tta.Session and its result, reused from frame to frame.
 type session struct {
 	*tta.Session
-	result tta.Result
+	result            tta.Result
+	zeroShot, adapted []proto.Score
+}
+
+// outcome is how lqaPixels ended.
+type outcome struct {
+	width, height int
+	err           error
 }
 
 type worker struct {
@@ -64,9 +75,18 @@ type worker struct {
 	sessions map[string]*session
 
 	embedding []float32
-	heap      int
+	heap      proto.Memory // what is looked at once a second
 	heapAt    time.Time
+
+	reader    json.Reader
+	writer    json.Writer
+	text      []byte   // of a request
+	bytes     js.Value // Uint8Array, of a reply
+	bytesLen  int
 	send      js.Value
+	pixels    js.Value
+	target    js.Value // where pixels go
+	pixelsEnd chan outcome
 }
 
 // gcPercent keeps the heap near what lives: the memory of a Go program in a
@@ -76,24 +96,21 @@ const gcPercent = 10
 // Run serves the page until the worker is ended. It does not return.
 func Run() {
 	debug.SetGCPercent(gcPercent)
-	w := &worker{wake: make(chan struct{}, 1), sessions: map[string]*session{}, send: js.Global().Get("lqaSend")}
-	receive := js.FuncOf(func(_ js.Value, args []js.Value) any {
-		r := request{image: js.Undefined()}
-		if err := json.Unmarshal([]byte(args[0].String()), &r.Request); err != nil {
-			w.fail(r, fmt.Errorf("%w: %w", errMessage, err))
-			return nil
-		}
-		if len(args) > 1 {
-			r.image = args[1]
-		}
-		w.queue = append(w.queue, r)
-		select {
-		case w.wake <- struct{}{}:
-		default:
-		}
+	global := js.Global()
+	w := &worker{wake: make(chan struct{}, 1), sessions: map[string]*session{}, send: global.Get("lqaSend"),
+		pixels: global.Get("lqaPixels"), pixelsEnd: make(chan outcome, 1)}
+	global.Set("lqaReceive", js.FuncOf(func(_ js.Value, args []js.Value) any {
+		w.receive(args[0], args[1].Int(), args[2])
 		return nil
-	})
-	js.Global().Set("lqaReceive", receive)
+	}))
+	global.Set("lqaPixelsDone", js.FuncOf(func(_ js.Value, args []js.Value) any {
+		o := outcome{width: args[0].Int(), height: args[1].Int()}
+		if s := args[2].String(); s != "" {
+			o.err = errors.New(s)
+		}
+		w.pixelsEnd <- o
+		return nil
+	}))
 	w.reply(request{}, proto.Reply{Kind: proto.Hello, Version: proto.Version})
 	w.mu.Lock()
 	for {
@@ -103,8 +120,26 @@ func Run() {
 			w.mu.Lock()
 		}
 		r := w.queue[0]
-		w.queue = w.queue[1:]
+		w.queue = slices.Delete(w.queue, 0, 1)
 		w.serve(r)
+	}
+}
+
+// receive takes a request, whose JSON is the first n of the bytes. It does not
+// wait for the lock.
+func (w *worker) receive(bytes js.Value, n int, image js.Value) {
+	w.text = slices.Grow(w.text[:0], n)[:n]
+	js.CopyBytesToGo(w.text, bytes)
+	r := request{image: image}
+	if err := w.reader.Read(w.text, func() { r.Read(&w.reader) }); err != nil {
+		w.drop(r)
+		w.fail(r, fmt.Errorf("%w: %w", errMessage, err))
+		return
+	}
+	w.queue = append(w.queue, r)
+	select {
+	case w.wake <- struct{}{}:
+	default:
 	}
 }
 
@@ -233,7 +268,7 @@ func (w *worker) read(r request) (err error) {
 			if err := w.warmUp(r, e); err != nil {
 				return err
 			}
-			w.engine = e
+			w.engine, w.target = e, host.Pixels(e.FrameMemory())
 		} else {
 			name = "text"
 		}
@@ -368,17 +403,19 @@ func (w *worker) frame(r request, s *session) error {
 		return errImage
 	}
 	start := time.Now()
-	offset, capacity := w.engine.FrameMemory()
 	e := w.engine
-	size, err := unlocked(&w.mu, js.Global().Call("lqaPixels", r.image, w.host.Pixels(offset, capacity), engine.MaxPixels))
-	if err != nil {
-		return fmt.Errorf("%w: %w", errImage, err)
+	w.pixels.Invoke(r.image, w.target, engine.MaxPixels)
+	w.mu.Unlock()
+	size := <-w.pixelsEnd
+	w.mu.Lock()
+	if size.err != nil {
+		return fmt.Errorf("%w: %w", errImage, size.err)
 	}
 	if e != w.engine || w.sessions[r.Session] != s { // the world changed while the pixels came
 		w.reply(r, proto.Reply{Kind: proto.Dropped})
 		return nil
 	}
-	if err := e.SetFrame(nil, size.Get("width").Int(), size.Get("height").Int()); err != nil {
+	if err := e.SetFrame(nil, size.width, size.height); err != nil {
 		return err
 	}
 	viewed := time.Now()
@@ -386,6 +423,7 @@ func (w *worker) frame(r request, s *session) error {
 		return err
 	}
 	encoded := time.Now()
+	var err error
 	if r.Still {
 		err = s.Still(w.embedding, &s.result)
 	} else {
@@ -394,9 +432,11 @@ func (w *worker) frame(r request, s *session) error {
 	if err != nil {
 		return err
 	}
+	s.zeroShot = scores(s.zeroShot, s.Labels(), s.result.ZeroShot)
+	s.adapted = scores(s.adapted, s.Labels(), s.result.Adapted)
 	mem := w.memory(s)
 	w.reply(r, proto.Reply{Kind: proto.Result, Memory: &mem, Answer: &proto.Answer{
-		ZeroShot: scores(s.Labels(), s.result.ZeroShot), Adapted: scores(s.Labels(), s.result.Adapted), Time: r.Time,
+		ZeroShot: answer(s.zeroShot, s.result.ZeroShot), Adapted: answer(s.adapted, s.result.Adapted), Time: r.Time,
 		ViewMS: ms(viewed.Sub(start)), EncodeMS: ms(encoded.Sub(viewed)), AdaptMS: ms(time.Since(encoded)),
 		Report: proto.Report{Method: s.result.Report.Method, Entries: s.result.Report.Entries, Shift: s.result.Report.Shift, Text: s.result.Report.Text},
 	}})
@@ -414,15 +454,18 @@ func (w *worker) drop(r request) {
 // 2,000 of them cost more than the frame.
 const maxScores = 32
 
-// scores lists the likeliest labels, best first, ties in the order of labels.
-func scores(labels []string, s tta.Scores) proto.Scores {
-	out := proto.Scores{None: s.None, Scores: make([]proto.Score, len(labels))}
+func answer(list []proto.Score, s tta.Scores) proto.Scores {
+	return proto.Scores{Scores: list[:min(len(list), maxScores)], None: s.None}
+}
+
+// scores lists labels in dst's memory, likeliest first, ties in their order.
+func scores(dst []proto.Score, labels []string, s tta.Scores) []proto.Score {
+	dst = dst[:0]
 	for i, l := range labels {
-		out.Scores[i] = proto.Score{Label: l, Score: s.P[i]}
+		dst = append(dst, proto.Score{Label: l, Score: s.P[i]})
 	}
-	sort.SliceStable(out.Scores, func(i, j int) bool { return out.Scores[i].Score > out.Scores[j].Score })
-	out.Scores = out.Scores[:min(len(out.Scores), maxScores)]
-	return out
+	slices.SortStableFunc(dst, func(a, b proto.Score) int { return cmp.Compare(b.Score, a.Score) })
+	return dst
 }
 
 // memory counts bytes. The Go heap is looked at once a second: that stops the
@@ -431,10 +474,11 @@ func (w *worker) memory(s *session) proto.Memory {
 	if time.Since(w.heapAt) > time.Second {
 		var m runtime.MemStats
 		runtime.ReadMemStats(&m)
-		w.heap, w.heapAt = int(m.Sys), time.Now()
+		w.heap, w.heapAt = proto.Memory{GoHeap: int(m.Sys), Mallocs: int(m.Mallocs)}, time.Now()
 	}
 	k := w.engine.Memory()
-	m := proto.Memory{Kernel: k.Total, Weights: k.Weights, Activations: k.Activations, GoHeap: w.heap}
+	m := w.heap
+	m.Kernel, m.Weights, m.Activations = k.Total, k.Weights, k.Activations
 	if s != nil {
 		m.State = s.result.Report.StateBytes
 	}
@@ -447,11 +491,20 @@ func (w *worker) progress(r request, phase string, loaded, total int64) {
 
 func (w *worker) reply(r request, m proto.Reply) {
 	m.ID, m.Session = r.ID, r.Session
-	b, err := json.Marshal(m)
-	if err != nil {
-		b, _ = json.Marshal(proto.Reply{Kind: proto.Failed, ID: r.ID, Error: &proto.Error{Code: proto.Internal, Message: err.Error()}})
+	w.writer.Reset()
+	m.Write(&w.writer)
+	if err := w.writer.Err(); err != nil {
+		m = proto.Reply{Kind: proto.Failed, ID: r.ID, Session: r.Session, Error: &proto.Error{Code: proto.Internal, Message: err.Error()}}
+		w.writer.Reset()
+		m.Write(&w.writer)
 	}
-	w.send.Invoke(string(b))
+	text := w.writer.Text
+	if w.bytesLen < len(text) {
+		w.bytesLen = 2 * len(text)
+		w.bytes = js.Global().Get("Uint8Array").New(w.bytesLen)
+	}
+	js.CopyBytesToJS(w.bytes, text)
+	w.send.Invoke(w.bytes, len(text))
 }
 
 func (w *worker) fail(r request, err error) {

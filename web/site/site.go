@@ -35,7 +35,7 @@ func Root(ctx context.Context) (string, error) {
 // last pattern that fits a package holds, so what runs for every frame stays
 // inlined.
 var lean = []string{
-	"-gcflags=lqa/...=-l", "-gcflags=encoding/json=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
+	"-gcflags=lqa/...=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
 	"-gcflags=lqa/tta/...=", "-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=",
 }
 

@@ -4,11 +4,14 @@ package test
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"os"
 	"slices"
+	"strconv"
 	"testing"
 
 	"lqa/quant/engine/enginetest"
@@ -275,4 +278,56 @@ func TestLabelsBetweenFrames(t *testing.T) {
 		t.Errorf("the frame after the new labels answers %q", after.ZeroShot.Scores[0].Label)
 	}
 	t.Logf("ten new labels took %.1f ms", opened.EmbedMS)
+}
+
+// soak is how many frames TestAllocations looks at; LQA_SOAK=10000 looks longer.
+func soak(t *testing.T) int {
+	n, err := strconv.Atoi(cmp.Or(os.Getenv("LQA_SOAK"), "2000"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// maxMallocs is how many objects a frame may leave in the worker's Go heap:
+// what syscall/js makes of two events and their pictures, and two strings.
+const maxMallocs = 32
+
+// TestAllocations: a frame leaves next to nothing for Go's collector, from the
+// request's JSON to the reply's, and many do not make the heap grow.
+func TestAllocations(t *testing.T) {
+	w := engineWorld(t)
+	w.smallModel()
+	w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "dog", "red cat"}, Adapter: "lqa"}), proto.Opened)
+	// The counters are read once a second: two frames at which they change
+	// bound a span that is counted exactly.
+	var seen []struct {
+		Frame   int
+		Mallocs int
+		GoHeap  int
+	}
+	w.eval(fmt.Sprintf(`(async () => {
+		const seen = [], image = new ImageData(64, 64);
+		image.data.fill(200);
+		let last = 0;
+		for (let i = 0; i < %d || seen.length < 4; i++) {
+			const m = await lqa.askCopy({kind: 'frame', session: 'a', time: 33 * i}, image);
+			if (m.kind !== 'result') throw new Error(JSON.stringify(m));
+			const {mallocs, goHeap} = m.memory;
+			if (mallocs !== last) seen.push({Frame: i, Mallocs: mallocs, GoHeap: goHeap});
+			last = mallocs;
+		}
+		return seen;
+	})()`, soak(t)), &seen)
+	first, last := seen[1], seen[len(seen)-1] // the first was counted before there were frames
+	frames := last.Frame - first.Frame
+	each := float64(last.Mallocs-first.Mallocs) / float64(frames)
+	t.Logf("%.1f objects a frame over %d frames; Go heap %d bytes, then %d", each, frames, first.GoHeap, last.GoHeap)
+	if each > maxMallocs {
+		t.Errorf("%.1f objects a frame, at most %d", each, maxMallocs)
+	}
+	if last.GoHeap > first.GoHeap+1<<20 {
+		t.Errorf("the Go heap grew from %d bytes to %d", first.GoHeap, last.GoHeap)
+	}
 }

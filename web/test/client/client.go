@@ -4,7 +4,7 @@ package client
 
 import _ "embed"
 
-// Script puts lqa on the global object: {worker, ask, plain}.
+// Script puts lqa on the global object: {worker, ask, askCopy, plain}.
 //
 //go:embed client.js
 var Script string

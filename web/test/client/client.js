@@ -1,5 +1,5 @@
 // Speaks the protocol with the worker from an empty page. ask resolves with the
-// reply that ends a request, plain makes a picture to send.
+// reply that ends a request, plain makes a picture to send. askCopy keeps the picture.
 globalThis.lqa = (() => {
 	const worker = new Worker('/worker.js', {type: 'module'});
 	const waiting = new Map();
@@ -16,6 +16,11 @@ globalThis.lqa = (() => {
 		return id;
 	};
 	const ask = (request, image) => new Promise((resolve) => waiting.set(post(request, image), resolve));
+	const askCopy = (request, image) => new Promise((resolve) => {
+		const id = next++;
+		waiting.set(id, resolve);
+		worker.postMessage({...request, id, image});
+	});
 	const plain = (w, h, color) => {
 		const c = new OffscreenCanvas(w, h);
 		const x = c.getContext('2d');
@@ -26,6 +31,6 @@ globalThis.lqa = (() => {
 		x.fillRect(0, 0, w, h);
 		return c.transferToImageBitmap();
 	};
-	return {worker, ask, plain};
+	return {worker, ask, askCopy, plain};
 })();
 0
