@@ -22,20 +22,21 @@ const (
 	rounds = 3
 )
 
-// choose tries the candidates on the shapes that lists spend most of their time
-// in. It drops those that do not compute what SIMD128 does (a JavaScript engine
+// choose tries the candidates on the shapes that the lists of spec spend most of
+// their time in, in the memory that spec is for, which it leaves zero and at
+// least as large as it was. It drops those that do not compute what SIMD128 does (a JavaScript engine
 // may compile relaxed instructions wrongly; Node.js 20 does), times the others
 // in turn, and returns the fastest. Chips and browsers differ by more than
 // twice, and no name or version says which is which.
-func choose(h Host, paths []kernel.Path, lists []kernel.List) (kernel.Path, []Timing, error) {
-	trial := kernel.NewTrial(lists, kernel.ControlBytes)
+func choose(h Host, paths []kernel.Path, spec *kernel.Spec) (kernel.Path, []Timing, error) {
+	trial := kernel.NewTrial(spec.Lists, kernel.ControlBytes)
 	if !trial.Low && len(trial.List) > 0 {
 		paths = plain(paths)
 	}
 	if len(trial.List) == 0 || len(paths) == 1 && !paths[0].Form.Relaxed() {
 		return paths[0], nil, nil
 	}
-	sound, hosts, err := try(h, paths, trial)
+	sound, hosts, err := try(h, paths, trial, spec)
 	defer func() {
 		for _, h := range hosts {
 			h.Close()
@@ -63,7 +64,7 @@ func choose(h Host, paths []kernel.Path, lists []kernel.List) (kernel.Path, []Ti
 			}
 		}
 	}
-	return timings[best].Path, timings, nil
+	return timings[best].Path, timings, fill(hosts[0], trial, make([]byte, 4*stageWords))
 }
 
 // plain are the paths that need no relaxed SIMD, or all, where that is none.
@@ -83,7 +84,7 @@ func plain(paths []kernel.Path) []kernel.Path {
 // Sound returns those of a host's paths that compute the commands of lists
 // right.
 func Sound(h Host, paths []kernel.Path, lists []kernel.List) ([]kernel.Path, error) {
-	sound, hosts, err := try(h, paths, kernel.NewTrial(lists, kernel.ControlBytes))
+	sound, hosts, err := try(h, paths, kernel.NewTrial(lists, kernel.ControlBytes), &kernel.Spec{Pages: 1, Shared: h.Threads() > 1})
 	for _, h := range hosts {
 		h.Close()
 	}
@@ -93,8 +94,9 @@ func Sound(h Host, paths []kernel.Path, lists []kernel.List) ([]kernel.Path, err
 // try starts a host for each path and returns those whose results are those of
 // plain SIMD128, bit for bit, at first and when the JavaScript engine has
 // compiled them anew.
-func try(h Host, paths []kernel.Path, trial *kernel.Trial) (sound []kernel.Path, hosts []Host, err error) {
-	reference, err := start(h, kernel.Paths(false)[0], trial)
+func try(h Host, paths []kernel.Path, trial *kernel.Trial, spec *kernel.Spec) (sound []kernel.Path, hosts []Host, err error) {
+	spec.Pages = max(spec.Pages, pagesFor(trial.End+4*len(trial.List)))
+	reference, err := start(h, kernel.Paths(false)[0], trial, *spec)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -104,7 +106,7 @@ func try(h Host, paths []kernel.Path, trial *kernel.Trial) (sound []kernel.Path,
 		return nil, nil, err
 	}
 	for _, p := range paths {
-		one, err := start(h, p, trial)
+		one, err := start(h, p, trial, *spec)
 		if err != nil {
 			return nil, hosts, err
 		}
@@ -129,27 +131,34 @@ func try(h Host, paths []kernel.Path, trial *kernel.Trial) (sound []kernel.Path,
 }
 
 // start starts a host of its own for the trial.
-func start(h Host, p kernel.Path, trial *kernel.Trial) (Host, error) {
+func start(h Host, p kernel.Path, trial *kernel.Trial, spec kernel.Spec) (Host, error) {
 	words := make([]byte, 0, 4*len(trial.List))
 	for _, w := range trial.List {
 		words = append(words, byte(w), byte(w>>8), byte(w>>16), byte(w>>24))
 	}
-	pages := (trial.End + len(words) + slack + page - 1) / page
-	module, err := kernel.Module(kernel.Spec{Pages: pages, Path: p, Lists: []kernel.List{trial.List}})
+	spec.Path, spec.Lists = p, []kernel.List{trial.List}
+	module, err := kernel.Module(spec)
 	if err != nil {
 		return nil, err
 	}
 	one := h.Alone()
-	if err := one.Start(module, pages); err != nil {
+	if err := one.Start(module, spec.Pages); err != nil {
 		return nil, err
 	}
-	fill := trial.Fill()
-	for at := trial.From; at < trial.End; at += len(fill) {
-		if err := one.Write(at, fill[:min(len(fill), trial.End-at)]); err != nil {
-			return nil, err
-		}
+	if err := fill(one, trial, trial.Fill()); err != nil {
+		return nil, err
 	}
 	return one, one.Write(trial.End, words)
+}
+
+// fill writes b over the trial's buffers, again and again, and zero behind them.
+func fill(h Host, trial *kernel.Trial, b []byte) error {
+	for at := trial.From; at < trial.End; at += len(b) {
+		if err := h.Write(at, b[:min(len(b), trial.End-at)]); err != nil {
+			return err
+		}
+	}
+	return h.Write(trial.End, make([]byte, 4*len(trial.List)))
 }
 
 // results runs the trial for at least d and returns a hash of what it made.

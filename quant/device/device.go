@@ -20,8 +20,9 @@ var (
 
 // Host runs one kernel module in one memory of fixed size.
 type Host interface {
-	// Start instantiates module with a memory of pages × 64 KiB, all zero,
-	// shared if Threads is over 1. A second call replaces the first one's.
+	// Start instantiates module with a memory of pages × 64 KiB, all zero at
+	// first, shared if Threads was over 1 when the host was made. A second call
+	// with as many pages may find what the first has left there.
 	Start(module []byte, pages int) error
 	// Write copies b to offset; Read copies from offset to b.
 	Write(offset int, b []byte) error
@@ -34,7 +35,7 @@ type Host interface {
 	// fastest is found by timing.
 	Paths() []kernel.Path
 	// Alone is another host of the same kind, not started, with one thread, for
-	// trials: its memory may be that of others that Alone made.
+	// trials before Start: it may use this one's memory.
 	Alone() Host
 	Close() error
 }
@@ -128,17 +129,19 @@ func Start(h Host, l *Layout, o Options) (*Device, error) {
 		return nil, fmt.Errorf("%w: the model needs over 2 GiB", ErrMemory)
 	}
 	d := &Device{host: h, mem: l.mem}
-	pages := (max(l.next, kernel.ControlBytes) + slack + page - 1) / page
-	d.mem.Total = pages * page
 	paths := o.Paths
 	if paths == nil {
 		paths = h.Paths()
 	}
+	spec := kernel.Spec{Pages: pagesFor(max(l.next, kernel.ControlBytes)), Shared: h.Threads() > 1, Lists: o.Lists}
 	var err error
-	if d.path, d.timing, err = choose(h, paths, o.Lists); err != nil {
+	if d.path, d.timing, err = choose(h, paths, &spec); err != nil {
 		return nil, err
 	}
-	module, err := kernel.Module(kernel.Spec{Pages: pages, Shared: h.Threads() > 1, Path: d.path, Lists: o.Lists})
+	spec.Path = d.path
+	pages := spec.Pages
+	d.mem.Total = pages * page
+	module, err := kernel.Module(spec)
 	if err != nil {
 		return nil, err
 	}
@@ -147,6 +150,8 @@ func Start(h Host, l *Layout, o Options) (*Device, error) {
 	}
 	return d, nil
 }
+
+func pagesFor(bytes int) int { return (bytes + slack + page - 1) / page }
 
 // Path is how the integer GEMMs run.
 func (d *Device) Path() kernel.Path { return d.path }

@@ -20,14 +20,24 @@ type Host struct {
 	run     js.Value
 	views   map[[2]int]js.Value // subarrays of bytes, by offset and length
 	helpers []js.Value          // workers
-	alone   *memory             // shared by the hosts that Alone made of this one
-	mem     *memory             // of a host that Alone made
+	memory  *memory
 }
 
-// memory is a WebAssembly.Memory that several hosts start in.
+// memory is what a host, and those that Alone makes of it, start in: what a
+// browser has given it takes back late.
 type memory struct {
-	js    js.Value
-	pages int
+	js     js.Value
+	pages  int
+	shared bool
+}
+
+// get makes the memory, or gives that which is there.
+func (m *memory) get(pages int) js.Value {
+	if m.pages != pages {
+		m.js = js.Global().Get("WebAssembly").Get("Memory").New(map[string]any{"initial": pages, "maximum": pages, "shared": m.shared})
+		m.pages = pages
+	}
+	return m.js
 }
 
 // Options configure New.
@@ -53,7 +63,7 @@ const maxViews = 64
 
 // New returns a host that has not been started.
 func New(o Options) *Host {
-	h := &Host{options: o, threads: 1}
+	h := &Host{options: o, threads: 1, memory: new(memory)}
 	global := js.Global()
 	if o.Helper == nil || !global.Get("crossOriginIsolated").Truthy() || global.Get("SharedArrayBuffer").IsUndefined() {
 		return h
@@ -65,6 +75,7 @@ func New(o Options) *Host {
 		}
 	}
 	h.threads = max(1, min(h.threads, kernel.MaxThreads))
+	h.memory.shared = h.threads > 1
 	return h
 }
 
@@ -111,28 +122,8 @@ func attempt(kind error, f func()) (err error) {
 	return nil
 }
 
-// Alone implements device.Host. Hosts of the same memory size share it: what a
-// browser has given it takes back late.
-func (h *Host) Alone() device.Host {
-	if h.alone == nil {
-		h.alone = new(memory)
-	}
-	n := New(Options{})
-	n.mem = h.alone
-	return n
-}
-
-// memory makes the memory, or takes one that is there.
-func (h *Host) memory(pages int) js.Value {
-	if h.mem != nil && h.mem.pages == pages {
-		return h.mem.js
-	}
-	m := js.Global().Get("WebAssembly").Get("Memory").New(map[string]any{"initial": pages, "maximum": pages, "shared": h.threads > 1})
-	if h.mem != nil {
-		*h.mem = memory{m, pages}
-	}
-	return m
-}
+// Alone implements device.Host.
+func (h *Host) Alone() device.Host { return &Host{threads: 1, memory: h.memory} }
 
 // Threads implements device.Host.
 func (h *Host) Threads() int { return h.threads }
@@ -143,7 +134,7 @@ func (h *Host) Start(module []byte, pages int) error {
 	h.views = map[[2]int]js.Value{}
 	wasm := js.Global().Get("WebAssembly")
 	var mem, compiled js.Value
-	if err := attempt(device.ErrMemory, func() { mem = h.memory(pages) }); err != nil {
+	if err := attempt(device.ErrMemory, func() { mem = h.memory.get(pages) }); err != nil {
 		return err
 	}
 	err := attempt(device.ErrNoSIMD, func() {
@@ -280,6 +271,6 @@ func (h *Host) Close() error {
 	for _, w := range h.helpers {
 		w.Call("terminate")
 	}
-	*h = Host{options: h.options, threads: h.threads, mem: h.mem}
+	*h = Host{options: h.options, threads: h.threads, memory: h.memory}
 	return nil
 }
