@@ -31,11 +31,11 @@ func Root(ctx context.Context) (string, error) {
 	return filepath.Dir(mod), nil
 }
 
-// lean compiles without inlining what runs seldom: 6% less to download. The
-// last pattern that fits a package holds, so what runs for every frame stays
-// inlined.
+// lean compiles without inlining what runs seldom, Go's runtime included, since a
+// frame allocates next to nothing: 9% less to download. The last pattern that
+// fits a package holds, so what runs for every frame stays inlined.
 var lean = []string{
-	"-gcflags=lqa/...=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
+	"-gcflags=lqa/...=-l", "-gcflags=runtime=-l", "-gcflags=strings=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
 	"-gcflags=lqa/tta/...=", "-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=",
 }
 
