@@ -55,7 +55,7 @@ func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
 		case linearRole, stemRole:
 			m.linears[layer] = newLinear(l, kind, s.Shape[0], s.Shape[1])
 		case filterRole:
-			m.filters[layer] = newFilters(l, kind, s.Shape[0], s.Shape[1])
+			m.filters[layer] = newFilters(l, kind, kinds[strings.TrimSuffix(layer, "depthwise")+"project.weight"], s.Shape[0], s.Shape[1])
 		case tableRole:
 			m.tables[layer] = newTable(l, kind, s.Shape[0], s.Shape[1])
 		case valuesRole:

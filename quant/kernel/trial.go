@@ -27,7 +27,7 @@ func Trial(lists []List, from int) (trial List, size int, low bool) {
 	var layers []layer
 	for _, l := range lists {
 		for op, args := range l.commands() {
-			if op != opGEMMQ8C && !slices.Contains([]Op{opGEMMQ4, opGEMMQ5, opGEMMQ6}, op) {
+			if op < opGEMMQ8C || op > opGEMMQ6Codes || op == opQuantLow {
 				continue
 			}
 			s := shape{op, args[8], args[9], args[10], args[12]}
@@ -53,7 +53,7 @@ func Trial(lists []List, from int) (trial List, size int, low bool) {
 		a[3], a[4], a[5] = at(panels*8*k), at(panels*4*k), at(panels*96)  // codes, scales, Cols
 		a[6], a[7] = at(m*int(a[11])), at(int(a[13]))                     // Y, Scratch
 		trial = trial.add(l.op, a...)
-		low = low || l.op != opGEMMQ8C
+		low = low || l.op >= opGEMMQ4
 	}
 	if len(trial) > 0 {
 		trial = trial.End()
