@@ -40,26 +40,22 @@ func (t *tower) efficientNetLite(im *Image) {
 	patches := t.patches(im, stemK, stemS, pad, size)
 	in, out := "a", "b"
 	y := t.buf(in, 4*size*size*stride(im.Stem))
-	if b := im.Blocks[0]; b.Expand == 1 && t.m.filters[blockOf(0)+"depthwise"].codes {
-		t.linearCodes("image.stem", patches, stemK*stemK*3, y, size*size, im.Stem)
-	} else {
-		t.linearFrom("image.stem", patches, stemK*stemK*3, y, size*size, 0, 6, false)
-	}
+	t.linearFrom("image.stem", patches, stemK*stemK*3, y, size*size, 0, 6, false)
+
 	for i, b := range im.Blocks {
 		name := blockOf(i)
 		filters := t.m.filters[name+"depthwise"]
 		wide := b.In * b.Expand
 		x := t.buf(in, 0)
-		if b.Expand != 1 {
-			if filters.codes {
-				y := t.buf("wide", size*size*wide)
-				t.linearCodes(name+"expand", x, stride(b.In), y, size*size, wide)
-				x = y
-			} else {
-				y := t.buf("wide", 4*size*size*stride(wide))
-				t.linear(name+"expand", x, y, size*size, 0, 6)
-				x = y
-			}
+		switch {
+		case filters.codes:
+			x = t.buf("wide", size*size*wide)
+			expand := t.m.linears[name+"expand"]
+			t.quantize(expand, t.buf(in, 0), stride(b.In), size*size)
+			t.multiply(expand, x, size*size, product{ldy: wide, codesOut: true})
+		case b.Expand != 1:
+			x = t.buf("wide", 4*size*size*stride(wide))
+			t.linear(name+"expand", t.buf(in, 0), x, size*size, 0, 6)
 		}
 		outSize, pad := same(size, b.Kernel, b.Stride)
 		residual := b.Stride == 1 && b.In == b.Out

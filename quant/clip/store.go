@@ -102,10 +102,8 @@ type filters struct {
 	w              uint32
 }
 
-// newFilters lays out filters between which and the next layer, of kind next,
-// activations stay codes if all is quantized.
-func newFilters(l *device.Layout, kind, next qtype.Kind, channels, taps int) *filters {
-	f := &filters{channels: channels, taps: taps, kind: kind, codes: kind == qtype.Q8R && next != qtype.F16 && channels%16 == 0}
+func newFilters(l *device.Layout, kind qtype.Kind, channels, taps int, codes bool) *filters {
+	f := &filters{channels: channels, taps: taps, kind: kind, codes: codes}
 	bytes := 4 * (1 + taps) * qtype.RoundUp(channels, kernel.Lanes)
 	if f.codes {
 		bytes = kernel.PackedDepthwiseLen(f.side(), channels)

@@ -78,17 +78,6 @@ func (t *tower) linearFrom(name string, x uint32, ldx int, y uint32, rows int, l
 	t.multiply(n, y, rows, product{ldy: ldy, lo: lo, hi: hi, add: add})
 }
 
-// linearCodes is linear, clamped to 0..6 and left as r7 codes, cols a row.
-func (t *tower) linearCodes(name string, x uint32, ldx int, y uint32, rows, cols int) {
-	n := t.m.linears[name]
-	if n.kind == qtype.F16 {
-		t.add(kernel.GEMMF32{A: x, W: n.w, Y: y, M: rows, K: n.cols, N: n.rows, LDA: ldx, LDY: cols, CodesOut: true})
-		return
-	}
-	t.quantize(n, x, ldx, rows)
-	t.multiply(n, y, rows, product{ldy: cols, codesOut: true})
-}
-
 // quantized are the buffers of a layer's quantized input: codes, a row's scale
 // and zero point, and sums.
 func (t *tower) quantized(n *linear, rows int) (q, s, starts uint32) {

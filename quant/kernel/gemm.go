@@ -51,18 +51,12 @@ type GEMMF32 struct {
 	A, W, Y           uint32
 	M, K, N, LDA, LDY int
 	Lo, Hi            float32
-	// CodesOut: Y is r7, LDY bytes apart, instead of clamped.
-	CodesOut bool
 }
 
 // Append implements Command.
 func (c GEMMF32) Append(l List) List {
-	op, size := opGEMMF32, 4
-	if c.CodesOut {
-		op, size = opGEMMF32Codes, 1
-	}
-	return l.add(op, c.A, c.W, c.Y, uint32(c.M), uint32(c.K), uint32((c.N+7)/8),
-		uint32(c.LDA*4), uint32(c.LDY*size), bits(c.Lo), bits(c.Hi))
+	return l.add(opGEMMF32, c.A, c.W, c.Y, uint32(c.M), uint32(c.K), uint32((c.N+7)/8),
+		uint32(c.LDA*4), uint32(c.LDY*4), bits(c.Lo), bits(c.Hi))
 }
 
 // PackF32 lays out w [N,K] and bias [N] for GEMMF32: per panel of eight
@@ -96,96 +90,81 @@ func RefGEMMF32(y, a, packed []float32, m, k, n, lda, ldy int, lo, hi float32) {
 	}
 }
 
-func emitGEMMF32(codes bool) func(e *emitter) {
-	return func(e *emitter) {
-		in := e.ints(8)
-		a0, w, y0, m, k, panels, lda, ldy := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]
-		lo, hi := e.splat(8), e.splat(9)
-		panelShift := i32(5) // of a row of Y
-		var r6 *relu6
-		if codes {
-			panelShift, r6 = i32(3), e.relu6(127)
-		}
-		panelBytes := e.let(asm.I32Shl(asm.I32Add(k, i32(1)), i32(5)))
-		kBytes := e.let(asm.I32Shl(k, i32(2)))
-		rows, maxPanels := tileRows, 1
-		if e.path.AFirst {
-			rows, maxPanels = e.path.Rows, e.path.Panels
-		}
-		p, end, first, count := e.cut(panels, m, rows)
-		w0, wp, aEnd := e.Local(asm.I32), e.Locals(asm.I32, maxPanels), e.Local(asm.I32)
-		a, y := e.Locals(asm.I32, rows), e.Local(asm.I32)
-		acc := e.Locals(asm.V128, 2*maxPanels*rows)
-		b, av := e.Locals(asm.V128, 2*maxPanels), e.Locals(asm.V128, rows)
+func emitGEMMF32(e *emitter) {
+	in := e.ints(8)
+	a0, w, y0, m, k, panels, lda, ldy := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]
+	lo, hi := e.splat(8), e.splat(9)
+	panelBytes := e.let(asm.I32Shl(asm.I32Add(k, i32(1)), i32(5)))
+	kBytes := e.let(asm.I32Shl(k, i32(2)))
+	rows, maxPanels := tileRows, 1
+	if e.path.AFirst {
+		rows, maxPanels = e.path.Rows, e.path.Panels
+	}
+	p, end, first, count := e.cut(panels, m, rows)
+	w0, wp, aEnd := e.Local(asm.I32), e.Locals(asm.I32, maxPanels), e.Local(asm.I32)
+	a, y := e.Locals(asm.I32, rows), e.Local(asm.I32)
+	acc := e.Locals(asm.V128, 2*maxPanels*rows)
+	b, av := e.Locals(asm.V128, 2*maxPanels), e.Locals(asm.V128, rows)
 
-		tile := func(rows, n int) {
-			nv := 2 * n
-			for r := 1; r < rows; r++ {
-				e.Set(a[r], asm.I32Add(a[r-1], lda))
-			}
-			for i := range rows * nv {
-				e.Set(acc[i], asm.F32x4Const(0))
-			}
-			e.Set(wp[0], w0)
-			for j := 1; j < n; j++ {
-				e.Set(wp[j], asm.I32Add(wp[j-1], panelBytes))
-			}
-			e.Set(aEnd, asm.I32Add(a[0], kBytes))
-			load := func(v int) asm.Expr { return asm.V128Load(wp[v/2], uint32(32+v%2*16)) }
-			mac := func(r, v int, a, b asm.Expr) { e.Set(acc[r*nv+v], mulAdd(a, b, acc[r*nv+v])) }
-			e.While(asm.I32LtU(a[0], aEnd), func() {
-				if e.path.AFirst {
-					for r := range rows {
-						e.Set(av[r], asm.V128Load32Splat(a[r], 0))
-					}
-					for v := range nv {
-						e.Set(b[0], load(v))
-						for r := range rows {
-							mac(r, v, av[r], b[0])
-						}
-					}
-				} else {
-					for v := range nv {
-						e.Set(b[v], load(v))
-					}
-					for r := range rows {
-						e.Set(av[0], asm.V128Load32Splat(a[r], 0))
-						for v := range nv {
-							mac(r, v, av[0], b[v])
-						}
-					}
+	tile := func(rows, n int) {
+		nv := 2 * n
+		for r := 1; r < rows; r++ {
+			e.Set(a[r], asm.I32Add(a[r-1], lda))
+		}
+		for i := range rows * nv {
+			e.Set(acc[i], asm.F32x4Const(0))
+		}
+		e.Set(wp[0], w0)
+		for j := 1; j < n; j++ {
+			e.Set(wp[j], asm.I32Add(wp[j-1], panelBytes))
+		}
+		e.Set(aEnd, asm.I32Add(a[0], kBytes))
+		load := func(v int) asm.Expr { return asm.V128Load(wp[v/2], uint32(32+v%2*16)) }
+		mac := func(r, v int, a, b asm.Expr) { e.Set(acc[r*nv+v], mulAdd(a, b, acc[r*nv+v])) }
+		e.While(asm.I32LtU(a[0], aEnd), func() {
+			if e.path.AFirst {
+				for r := range rows {
+					e.Set(av[r], asm.V128Load32Splat(a[r], 0))
 				}
-				e.Bump(4, a[:rows]...)
-				e.Bump(32, wp[:n]...)
-			})
-			e.Set(wp[0], w0) // the biases
-			for j := 1; j < n; j++ {
-				e.Set(wp[j], asm.I32Add(wp[j-1], panelBytes))
-			}
-			for r := range rows {
 				for v := range nv {
-					x := asm.F32x4Add(acc[r*nv+v], asm.V128Load(wp[v/2], uint32(v%2*16)))
-					if !codes {
-						e.V128Store(y, uint32(16*v), clamp(x, lo, hi))
-						continue
-					}
-					e.Set(acc[r*nv+v], r6.round(asm.F32x4Mul(x, r6.steps)))
-					if v%2 == 1 {
-						e.store7(y, uint32(4*(v-1)), acc[r*nv+v-1], acc[r*nv+v])
+					e.Set(b[0], load(v))
+					for r := range rows {
+						mac(r, v, av[r], b[0])
 					}
 				}
-				e.Add(ldy, y)
+			} else {
+				for v := range nv {
+					e.Set(b[v], load(v))
+				}
+				for r := range rows {
+					e.Set(av[0], asm.V128Load32Splat(a[r], 0))
+					for v := range nv {
+						mac(r, v, av[0], b[v])
+					}
+				}
 			}
-			e.Set(a[0], asm.I32Add(asm.I32Sub(a[rows-1], kBytes), lda))
+			e.Bump(4, a[:rows]...)
+			e.Bump(32, wp[:n]...)
+		})
+		e.Set(wp[0], w0) // the biases
+		for j := 1; j < n; j++ {
+			e.Set(wp[j], asm.I32Add(wp[j-1], panelBytes))
 		}
-		for n := maxPanels; n > 0; n-- {
-			e.While(asm.I32LeS(asm.I32Add(p, i32(n)), end), func() {
-				e.Set(w0, asm.I32Add(w, asm.I32Mul(p, panelBytes)))
-				e.Set(a[0], asm.I32Add(a0, asm.I32Mul(first, lda)))
-				e.Set(y, asm.I32Add(y0, asm.I32Add(asm.I32Mul(first, ldy), asm.I32Shl(p, panelShift))))
-				e.rowTiles(count, rows, func(rows int) { tile(rows, n) })
-				e.Bump(int32(n), p)
-			})
+		for r := range rows {
+			for v := range nv {
+				e.V128Store(y, uint32(16*v), clamp(asm.F32x4Add(acc[r*nv+v], asm.V128Load(wp[v/2], uint32(v%2*16))), lo, hi))
+			}
+			e.Add(ldy, y)
 		}
+		e.Set(a[0], asm.I32Add(asm.I32Sub(a[rows-1], kBytes), lda))
+	}
+	for n := maxPanels; n > 0; n-- {
+		e.While(asm.I32LeS(asm.I32Add(p, i32(n)), end), func() {
+			e.Set(w0, asm.I32Add(w, asm.I32Mul(p, panelBytes)))
+			e.Set(a[0], asm.I32Add(a0, asm.I32Mul(first, lda)))
+			e.Set(y, asm.I32Add(y0, asm.I32Add(asm.I32Mul(first, ldy), asm.I32Shl(p, i32(5)))))
+			e.rowTiles(count, rows, func(rows int) { tile(rows, n) })
+			e.Bump(int32(n), p)
+		})
 	}
 }

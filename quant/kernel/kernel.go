@@ -34,7 +34,6 @@ const (
 	opResizeV
 	opPatch
 	opGEMMF32
-	opGEMMF32Codes
 	opQuant
 	opGEMMQ8C
 	opGEMMQ8CCodes
@@ -82,8 +81,7 @@ var Kernels = []Kernel{
 	{opResizeH, "resize_u8_u8_u8_1x1_simd", emitResizeH},
 	{opResizeV, "resize_v_u8_u8_u8_1x1_simd", emitResizeV},
 	{opPatch, "patch_u8_f32_1x1_simd", emitPatch},
-	{opGEMMF32, "gemm_f32_f32_f32_path", emitGEMMF32(false)},
-	{opGEMMF32Codes, "gemm_f32_f32_r7_path", emitGEMMF32(true)},
+	{opGEMMF32, "gemm_f32_f32_f32_path", emitGEMMF32},
 	{opQuant, "quant_f32_qd8_1x8_simd", emitQuant},
 	{opGEMMQ8C, "gemm_qd8_q8c_f32_path", emitIntGEMM(8, false)},
 	{opGEMMQ8CCodes, "gemm_qd8_q8c_r7_path", emitIntGEMM(8, true)},
