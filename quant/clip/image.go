@@ -27,9 +27,13 @@ func (m *Model) layoutImage(l *device.Layout) {
 	m.image, m.embedding = at, t.offsets["embedding"]
 }
 
+// blockOf is what the names of a convolutional block's tensors begin with.
+func blockOf(i int) string { return fmt.Sprintf("image.block.%02d.", i) }
+
 // efficientNetLite records the EfficientNet-Lite tower (M. Tan, Q. Le, 2019;
 // the Lite variant has ReLU6 and no squeeze-excite). Blocks read buffer "a" or
-// "b" and write the other.
+// "b" and write the other. Between the ReLU6 of a block whose weights are
+// quantized go codes, so that nothing is left to be quantized there.
 func (t *tower) efficientNetLite(im *Image) {
 	const stemK, stemS = 3, 2
 	size, pad := same(im.Size, stemK, stemS)
@@ -39,24 +43,46 @@ func (t *tower) efficientNetLite(im *Image) {
 	t.linearFrom("image.stem", patches, stemK*stemK*3, y, size*size, 0, 6, false)
 
 	for i, b := range im.Blocks {
-		name := fmt.Sprintf("image.block.%02d.", i)
+		name := blockOf(i)
+		filters := t.m.filters[name+"depthwise"]
 		wide := b.In * b.Expand
 		x := t.buf(in, 0)
-		if b.Expand != 1 {
-			y := t.buf("wide", 4*size*size*stride(wide))
-			t.linear(name+"expand", x, y, size*size, 0, 6)
-			x = y
+		switch {
+		case filters.codes:
+			x = t.buf("wide", size*size*wide)
+			expand := t.m.linears[name+"expand"]
+			t.quantize(expand, t.buf(in, 0), stride(b.In), size*size)
+			t.multiply(expand, x, size*size, product{ldy: wide, codesOut: true})
+		case b.Expand != 1:
+			x = t.buf("wide", 4*size*size*stride(wide))
+			t.linear(name+"expand", t.buf(in, 0), x, size*size, 0, 6)
 		}
 		outSize, pad := same(size, b.Kernel, b.Stride)
-		deep := t.buf("deep", 4*outSize*outSize*stride(wide))
-		t.add(kernel.Depthwise{X: x, W: t.m.filters[name+"depthwise"].w, Y: deep,
+		residual := b.Stride == 1 && b.In == b.Out
+		pixels := outSize * outSize
+		floats := pixels * stride(b.Out)
+		if filters.codes {
+			project := t.m.linears[name+"project"]
+			q, _, starts := t.quantized(project, pixels)
+			t.add(kernel.DepthwiseCodes{X: x, W: filters.w, Y: q, Starts: starts,
+				Scratch: t.buf("columns", kernel.MaxThreads*kernel.DepthwiseScratch(b.Kernel, b.Stride, outSize)),
+				Kernel:  b.Kernel, Stride: b.Stride, Pad: pad, Height: size, Width: size, C: wide,
+				OutHeight: outSize, OutWidth: outSize, Low: project.low})
+			if !residual { // else the block adds to its input
+				in, out = out, in
+			}
+			t.multiply(project, t.buf(in, 4*floats), pixels, product{ldy: stride(b.Out), lo: -kernel.Inf, hi: kernel.Inf, add: residual, codesIn: true})
+			size = outSize
+			continue
+		}
+		deep := t.buf("deep", 4*pixels*stride(wide))
+		t.add(kernel.Depthwise{X: x, W: filters.w, Y: deep,
 			Kernel: b.Kernel, Stride: b.Stride, Pad: pad, Height: size, Width: size, C: wide,
 			OutHeight: outSize, OutWidth: outSize, Lo: 0, Hi: 6})
 		size = outSize
-		floats := size * size * stride(b.Out)
 		y := t.buf(out, 4*floats)
-		t.linear(name+"project", deep, y, size*size, -kernel.Inf, kernel.Inf)
-		if b.Stride == 1 && b.In == b.Out {
+		t.linear(name+"project", deep, y, pixels, -kernel.Inf, kernel.Inf)
+		if residual {
 			t.add(kernel.Add{Y: y, X: t.buf(in, 0), N: floats})
 		}
 		in, out = out, in

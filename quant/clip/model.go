@@ -55,7 +55,7 @@ func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
 		case linearRole, stemRole:
 			m.linears[layer] = newLinear(l, kind, s.Shape[0], s.Shape[1])
 		case filterRole:
-			m.filters[layer] = newFilters(l, kind, s.Shape[0], s.Shape[1])
+			m.filters[layer] = newFilters(l, kind, s.Shape[0], s.Shape[1], keepsCodes(kinds, layer, s.Shape[0]))
 		case tableRole:
 			m.tables[layer] = newTable(l, kind, s.Shape[0], s.Shape[1])
 		case valuesRole:
@@ -67,6 +67,18 @@ func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
 	m.layoutImage(l)
 	m.layoutText(l)
 	return m
+}
+
+// keepsCodes reports whether the activations around a depthwise layer of so many
+// channels stay codes: all of its block is quantized. The first block has no
+// expansion, and what the stem gives it, mostly far below 6, needs finer steps.
+func keepsCodes(kinds map[string]qtype.Kind, layer string, channels int) bool {
+	block := strings.TrimSuffix(layer, "depthwise")
+	quantized := func(part string) bool {
+		kind, there := kinds[block+part+".weight"]
+		return there && kind != qtype.F16
+	}
+	return quantized("expand") && quantized("depthwise") && quantized("project") && channels%16 == 0
 }
 
 // Lists are command lists with every command that the model will run.

@@ -93,19 +93,39 @@ func (n *linear) putBias(m *Model, bias []byte) error {
 	return nil
 }
 
-// filters are a depthwise layer's, as kernel.Depthwise reads them.
+// filters are a depthwise layer's, as kernel.Depthwise reads them or, with
+// codes, kernel.DepthwiseCodes.
 type filters struct {
 	channels, taps int
 	kind           qtype.Kind
+	codes          bool
 	w              uint32
 }
 
-func newFilters(l *device.Layout, kind qtype.Kind, channels, taps int) *filters {
-	return &filters{channels: channels, taps: taps, kind: kind,
-		w: l.Alloc(device.Weights, 4*(1+taps)*qtype.RoundUp(channels, kernel.Lanes))}
+func newFilters(l *device.Layout, kind qtype.Kind, channels, taps int, codes bool) *filters {
+	f := &filters{channels: channels, taps: taps, kind: kind, codes: codes}
+	bytes := 4 * (1 + taps) * qtype.RoundUp(channels, kernel.Lanes)
+	if f.codes {
+		bytes = kernel.PackedDepthwiseLen(f.side(), channels)
+	}
+	f.w = l.Alloc(device.Weights, bytes)
+	return f
+}
+
+// side is the length of the window's.
+func (f *filters) side() int {
+	if f.taps == 9 {
+		return 3
+	}
+	return 5
 }
 
 func (f *filters) put(d *device.Device, weight, bias []byte) error {
+	if f.codes {
+		b := make([]float32, f.channels)
+		numeric.FromFloat16(b, bias)
+		return d.Write(f.w, kernel.PackDepthwise(weight[qtype.Q8R.ScaleBytes(f.channels):], qtype.Q8R.Scales(weight, f.channels), b, f.side()))
+	}
 	w, err := f.kind.Dequantize(weight, []int{f.channels, f.taps})
 	if err != nil {
 		return err

@@ -107,7 +107,7 @@ func (l *specs) efficientNetLite(im *Image, embed int) {
 	l.layer("image.stem", stemRole, qtype.F16, im.Stem, 27)
 	width := im.Stem
 	for i, b := range im.Blocks {
-		name := fmt.Sprintf("image.block.%02d.", i)
+		name := blockOf(i)
 		expanded := b.In * b.Expand
 		if b.Expand != 1 {
 			l.linear(name+"expand", qtype.Q8C, expanded, b.In)

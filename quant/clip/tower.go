@@ -74,18 +74,48 @@ func (t *tower) linearFrom(name string, x uint32, ldx int, y uint32, rows int, l
 		}
 		return
 	}
-	n.scratch = t.buf("scratch", kernel.GEMMScratch(n.cols)*kernel.MaxThreads)
-	q, s := t.buf("codes", kernel.QuantLowBytes(rows, n.cols)), t.buf("scales", 8*rows)
+	t.quantize(n, x, ldx, rows)
+	t.multiply(n, y, rows, product{ldy: ldy, lo: lo, hi: hi, add: add})
+}
+
+// quantized are the buffers of a layer's quantized input: codes, a row's scale
+// and zero point, and sums.
+func (t *tower) quantized(n *linear, rows int) (q, s, starts uint32) {
+	q, s = t.buf("codes", kernel.QuantLowBytes(rows, n.cols)), t.buf("scales", 8*rows)
+	if n.low.Bits != 0 {
+		starts = t.buf("starts", kernel.QuantLowStarts(n.low, rows, n.cols))
+	}
+	return q, s, starts
+}
+
+func (t *tower) quantize(n *linear, x uint32, ldx, rows int) {
+	q, s, starts := t.quantized(n, rows)
 	if n.kind == qtype.Q8C {
 		t.add(kernel.Quant{X: x, Q: q, S: s, M: rows, K: n.cols, LDX: ldx})
-		t.add(kernel.GEMMQ8C{Q: q, S: s, W: n.w, Cols: n.epi, Y: y, Scratch: n.scratch,
-			M: rows, K: n.cols, N: n.rows, LDY: ldy, Lo: lo, Hi: hi, Add: add})
 		return
 	}
-	starts := t.buf("starts", kernel.QuantLowStarts(n.low, rows, n.cols))
 	t.add(kernel.QuantLow{X: x, Q: q, S: s, Starts: starts, M: rows, K: n.cols, LDX: ldx, Low: n.low})
+}
+
+// product is how a quantized layer's product ends.
+type product struct {
+	ldy               int
+	lo, hi            float32
+	add               bool // to what is there
+	codesIn, codesOut bool // of ReLU6, as the kernels know them
+}
+
+// multiply records the product of what quantized holds.
+func (t *tower) multiply(n *linear, y uint32, rows int, p product) {
+	q, s, starts := t.quantized(n, rows)
+	n.scratch = t.buf("scratch", kernel.GEMMScratch(n.cols)*kernel.MaxThreads)
+	if n.kind == qtype.Q8C {
+		t.add(kernel.GEMMQ8C{Q: q, S: s, W: n.w, Cols: n.epi, Y: y, Scratch: n.scratch,
+			M: rows, K: n.cols, N: n.rows, LDY: p.ldy, Lo: p.lo, Hi: p.hi, Add: p.add, CodesIn: p.codesIn, CodesOut: p.codesOut})
+		return
+	}
 	t.add(kernel.GEMMLow{Q: q, S: s, Starts: starts, W: n.w, Cols: n.epi, Y: y, Scratch: n.scratch,
-		M: rows, K: n.cols, N: n.rows, LDY: ldy, Low: n.low, Lo: lo, Hi: hi, Add: add})
+		M: rows, K: n.cols, N: n.rows, LDY: p.ldy, Low: n.low, Lo: p.lo, Hi: p.hi, Add: p.add, CodesIn: p.codesIn, CodesOut: p.codesOut})
 }
 
 // patches records the view's normalised pixels as rows of side²·3 floats, one

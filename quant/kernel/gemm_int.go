@@ -20,13 +20,20 @@ type GEMMQ8C struct {
 	M, K, N, LDY              int
 	Lo, Hi                    float32
 	Add                       bool
+	// ReLU6 in and out, in place of S, and of Lo, Hi and Add.
+	CodesIn, CodesOut bool
 }
 
 // Append implements Command.
 func (c GEMMQ8C) Append(l List) List {
+	op, size := opGEMMQ8C, 4
+	if c.CodesOut {
+		op, size = opGEMMQ8CCodes, 1
+	}
 	k4 := qtype.RoundUp(c.K, 4)
-	return l.add(opGEMMQ8C, c.Q, c.S, 0, c.W, 0, c.Cols, c.Y, c.Scratch, uint32(c.M), uint32(k4), uint32((c.N+7)/8),
-		uint32(c.LDY*4), uint32(k4), uint32(GEMMScratch(c.K)), mask(c.Add), bits(c.Lo), bits(c.Hi))
+	return l.add(op, c.Q, c.S, 0, c.W, 0, c.Cols, c.Y, c.Scratch, uint32(c.M), uint32(k4), uint32((c.N+7)/8),
+		uint32(c.LDY*size), uint32(k4), uint32(GEMMScratch(c.K)), mask(c.Add), bits(c.Lo), bits(c.Hi), 0, 0,
+		mask(!c.CodesIn)&8, bits(relu6Scale), bits(relu6Zero))
 }
 
 // GEMMLow multiplies quantized rows with low-bit weights:
@@ -46,13 +53,20 @@ type GEMMLow struct {
 	Low                               qtype.Low
 	Lo, Hi                            float32
 	Add                               bool
+	// ReLU6 in and out, in place of S, and of Lo, Hi and Add.
+	CodesIn, CodesOut bool
 }
 
 // Append implements Command.
 func (c GEMMLow) Append(l List) List {
-	return l.add(lowOps[c.Low.Bits], c.Q, c.S, c.Starts, c.W+uint32(c.Low.ScaleBytes(c.N, c.K)), c.W, c.Cols, c.Y, c.Scratch,
-		uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32((c.N+7)/8), uint32(c.LDY*4), uint32(unit(c.Low, c.K)),
-		uint32(GEMMScratch(c.K)), mask(c.Add), bits(c.Lo), bits(c.Hi), uint32(c.Low.Groups(c.K)), uint32(c.Low.Group(c.K)))
+	op, size := lowOps[c.Low.Bits], 4
+	if c.CodesOut {
+		op, size = op+opGEMMQ4Codes-opGEMMQ4, 1
+	}
+	return l.add(op, c.Q, c.S, c.Starts, c.W+uint32(c.Low.ScaleBytes(c.N, c.K)), c.W, c.Cols, c.Y, c.Scratch,
+		uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32((c.N+7)/8), uint32(c.LDY*size), uint32(unit(c.Low, c.K)),
+		uint32(GEMMScratch(c.K)), mask(c.Add), bits(c.Lo), bits(c.Hi), uint32(c.Low.Groups(c.K)), uint32(c.Low.Group(c.K)),
+		mask(!c.CodesIn)&8, bits(relu6Scale), bits(relu6Zero))
 }
 
 var lowOps = map[int]Op{4: opGEMMQ4, 5: opGEMMQ5, 6: opGEMMQ6}
@@ -488,7 +502,9 @@ func emitPeak(e *emitter) {
 	}
 }
 
-func emitIntGEMM(bits int) func(e *emitter) {
+// emitIntGEMM writes the GEMM of weights of so many bits; with codes its
+// outputs are ReLU6 codes of a byte, else float32.
+func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 	return func(e *emitter) {
 		form := e.path.Form
 		if bits == 8 {
@@ -501,6 +517,13 @@ func emitIntGEMM(bits int) func(e *emitter) {
 		var groups, group asm.Expr
 		if bits < 8 {
 			groups, group = e.arg(17), e.arg(18)
+		}
+		sStep := e.arg(19)
+		e.If(asm.I32Eqz(sStep), func() { e.Set(s0, asm.I32Add(e.args, i32(4*20))) }) // one pair for all rows
+		panelShift := i32(5)                                                         // of a row of Y
+		var r6 *relu6
+		if codes7 {
+			panelShift, r6 = i32(3), e.relu6(127)
 		}
 		g.setup(k, codes, scales, unit, groups, group, scratch, in[13])
 
@@ -608,8 +631,9 @@ func emitIntGEMM(bits int) func(e *emitter) {
 				colVectors = 96
 			}
 			for r := range rows {
-				e.Set(av[0], asm.V128Load32Splat(s, uint32(8*r)))
-				e.Set(b[0], asm.V128Load32Splat(s, uint32(8*r+4)))
+				e.Set(av[0], asm.V128Load32Splat(s, 0))
+				e.Set(b[0], asm.V128Load32Splat(s, 4))
+				e.Add(sStep, s)
 				for v := range nv {
 					c := uint32(v/2)*colVectors + uint32(v%2*16)
 					var x asm.Expr
@@ -620,12 +644,19 @@ func emitIntGEMM(bits int) func(e *emitter) {
 						x = asm.F32x4Mul(asm.V128Load(sums, at(r, v)), av[0])
 					}
 					x = asm.F32x4Add(x, asm.F32x4Mul(b[0], asm.V128Load(col, c)))
-					x = clamp(asm.F32x4Add(x, asm.V128Load(col, c+32)), lo, hi)
+					x = asm.F32x4Add(x, asm.V128Load(col, c+32))
+					if codes7 {
+						e.Set(acc[r*nv+v], r6.round(asm.F32x4Mul(x, r6.steps)))
+						if v%2 == 1 {
+							e.store7(y, uint32(4*(v-1)), acc[r*nv+v-1], acc[r*nv+v])
+						}
+						continue
+					}
+					x = clamp(x, lo, hi)
 					e.V128Store(y, uint32(16*v), asm.F32x4Add(x, asm.V128And(asm.V128Load(y, uint32(16*v)), add)))
 				}
 				e.Add(ldy, y)
 			}
-			e.Bump(int32(8*rows), s)
 			e.Bump(int32(4*rows), st0)
 			e.Set(a[0], asm.I32Add(asm.I32Sub(a[rows-1], rowBytes), rowStride))
 		}
@@ -637,9 +668,9 @@ func emitIntGEMM(bits int) func(e *emitter) {
 				e.Set(col, asm.I32Add(cols, asm.I32Shl(p, i32(6))))
 			}
 			e.Set(a[0], asm.I32Add(q0, asm.I32Mul(first, rowStride)))
-			e.Set(s, asm.I32Add(s0, asm.I32Shl(first, i32(3))))
+			e.Set(s, asm.I32Add(s0, asm.I32Mul(first, sStep)))
 			e.Set(st0, asm.I32Add(starts, asm.I32Shl(first, i32(2))))
-			e.Set(y, asm.I32Add(y0, asm.I32Add(asm.I32Mul(first, ldy), asm.I32Shl(p, i32(5)))))
+			e.Set(y, asm.I32Add(y0, asm.I32Add(asm.I32Mul(first, ldy), asm.I32Shl(p, panelShift))))
 			e.rowTiles(count, rows, func(rows int) { tile(rows, 2*n) })
 			e.Bump(int32(n), p)
 		}

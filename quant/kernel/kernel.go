@@ -36,10 +36,14 @@ const (
 	opGEMMF32
 	opQuant
 	opGEMMQ8C
+	opGEMMQ8CCodes
 	opQuantLow
 	opGEMMQ4
 	opGEMMQ5
 	opGEMMQ6
+	opGEMMQ4Codes
+	opGEMMQ5Codes
+	opGEMMQ6Codes
 	opColSumsQ4
 	opColSumsQ5
 	opColSumsQ6
@@ -48,6 +52,14 @@ const (
 	opDepthwise3s2
 	opDepthwise5s1
 	opDepthwise5s2
+	opDepthwiseCodes3s1
+	opDepthwiseCodes3s2
+	opDepthwiseCodes5s1
+	opDepthwiseCodes5s2
+	opDepthwiseWide3s1
+	opDepthwiseWide3s2
+	opDepthwiseWide5s1
+	opDepthwiseWide5s2
 	opAdd
 	opPool
 	opNormalize
@@ -71,11 +83,15 @@ var Kernels = []Kernel{
 	{opPatch, "patch_u8_f32_1x1_simd", emitPatch},
 	{opGEMMF32, "gemm_f32_f32_f32_path", emitGEMMF32},
 	{opQuant, "quant_f32_qd8_1x8_simd", emitQuant},
-	{opGEMMQ8C, "gemm_qd8_q8c_f32_path", emitIntGEMM(8)},
+	{opGEMMQ8C, "gemm_qd8_q8c_f32_path", emitIntGEMM(8, false)},
+	{opGEMMQ8CCodes, "gemm_qd8_q8c_r7_path", emitIntGEMM(8, true)},
 	{opQuantLow, "quant_f32_qd8_path", emitQuantLow},
-	{opGEMMQ4, "gemm_qd8_q4_f32_path", emitIntGEMM(4)},
-	{opGEMMQ5, "gemm_qd8_q5_f32_path", emitIntGEMM(5)},
-	{opGEMMQ6, "gemm_qd8_q6_f32_path", emitIntGEMM(6)},
+	{opGEMMQ4, "gemm_qd8_q4_f32_path", emitIntGEMM(4, false)},
+	{opGEMMQ5, "gemm_qd8_q5_f32_path", emitIntGEMM(5, false)},
+	{opGEMMQ6, "gemm_qd8_q6_f32_path", emitIntGEMM(6, false)},
+	{opGEMMQ4Codes, "gemm_qd8_q4_r7_path", emitIntGEMM(4, true)},
+	{opGEMMQ5Codes, "gemm_qd8_q5_r7_path", emitIntGEMM(5, true)},
+	{opGEMMQ6Codes, "gemm_qd8_q6_r7_path", emitIntGEMM(6, true)},
 	{opColSumsQ4, "colsums_q4_f32_simd", emitColSums(4)},
 	{opColSumsQ5, "colsums_q5_f32_simd", emitColSums(5)},
 	{opColSumsQ6, "colsums_q6_f32_simd", emitColSums(6)},
@@ -84,6 +100,14 @@ var Kernels = []Kernel{
 	{opDepthwise3s2, "depthwise_f32_f32_f32_3x3s2_simd", emitDepthwise(3, 2)},
 	{opDepthwise5s1, "depthwise_f32_f32_f32_5x5s1_simd", emitDepthwise(5, 1)},
 	{opDepthwise5s2, "depthwise_f32_f32_f32_5x5s2_simd", emitDepthwise(5, 2)},
+	{opDepthwiseCodes3s1, "depthwise_r7_q8r_r8_3x3s1_path", emitDepthwiseCodes(3, 1, false)},
+	{opDepthwiseCodes3s2, "depthwise_r7_q8r_r8_3x3s2_path", emitDepthwiseCodes(3, 2, false)},
+	{opDepthwiseCodes5s1, "depthwise_r7_q8r_r8_5x5s1_path", emitDepthwiseCodes(5, 1, false)},
+	{opDepthwiseCodes5s2, "depthwise_r7_q8r_r8_5x5s2_path", emitDepthwiseCodes(5, 2, false)},
+	{opDepthwiseWide3s1, "depthwise_r7_q8r_r16_3x3s1_path", emitDepthwiseCodes(3, 1, true)},
+	{opDepthwiseWide3s2, "depthwise_r7_q8r_r16_3x3s2_path", emitDepthwiseCodes(3, 2, true)},
+	{opDepthwiseWide5s1, "depthwise_r7_q8r_r16_5x5s1_path", emitDepthwiseCodes(5, 1, true)},
+	{opDepthwiseWide5s2, "depthwise_r7_q8r_r16_5x5s2_path", emitDepthwiseCodes(5, 2, true)},
 	{opAdd, "add_f32_f32_f32_1x4_simd", emitAdd},
 	{opPool, "pool_f32_f32_1x4_simd", emitPool},
 	{opNormalize, "normalize_f32_f32_1x4_simd", emitNormalize},

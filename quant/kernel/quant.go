@@ -117,7 +117,7 @@ func (e *emitter) quant(bits int) {
 	qRow := e.let(asm.I32Shl(k, i32(1)))
 	if bits == 8 {
 		e.Set(qRow, asm.I32And(asm.I32Add(k, i32(15)), i32(-16)))
-		starts = e.starts(m, k)
+		starts = e.starts(m, k, 6)
 	}
 	e.For(row, end, 1, func() {
 		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, ldx)))
@@ -172,11 +172,12 @@ func (e *emitter) quant(bits int) {
 	})
 }
 
-// starts emits the sums of one row of int8 codes, segment by segment, times
+// starts takes Starts, unit, period and minus the zero point from arguments at
+// on, and emits the sums of one row of int8 codes, segment by segment, times
 // minus the weights' zero point. A step of four k falls into lanes of (k0, k1)
 // and (k2, k3): Dot16 wants both sums as int16, Dot32 their total as int32.
-func (e *emitter) starts(m, k asm.Expr) func(row, q asm.Expr) {
-	starts, unit, period, zero := e.arg(6), e.arg(7), e.arg(8), e.arg(9)
+func (e *emitter) starts(m, k asm.Expr, at int) func(row, q asm.Expr) {
+	starts, unit, period, zero := e.arg(at), e.arg(at+1), e.arg(at+2), e.arg(at+3)
 	if e.path.Form == Dot32 {
 		e.Set(period, unit)
 	}

@@ -33,7 +33,8 @@ func NewTrial(lists []List, from int) *Trial {
 		args []uint32
 		macs int
 	}
-	bits := map[Op]int{opGEMMQ8C: 8, opGEMMQ4: 4, opGEMMQ5: 5, opGEMMQ6: 6}
+	bits := map[Op]int{opGEMMQ8C: 8, opGEMMQ4: 4, opGEMMQ5: 5, opGEMMQ6: 6,
+		opGEMMQ8CCodes: 8, opGEMMQ4Codes: 4, opGEMMQ5Codes: 5, opGEMMQ6Codes: 6}
 	var layers []layer
 	for _, l := range lists {
 		for op, args := range l.commands() {
@@ -64,7 +65,7 @@ func NewTrial(lists []List, from int) *Trial {
 		a[3], a[4], a[5] = at(panels*b*(k+16)), at(panels*4*k), at(panels*96) // codes, scales, Cols
 		a[6], a[7] = at(m*int(a[11])), at(int(a[13]))                         // Y, Scratch
 		a[14] = mask(false)
-		if l.op == opGEMMQ8C {
+		if b == 8 {
 			t.List = t.List.add(opQuant, x, a[0], a[1], l.m, l.k, 4*l.k)
 		} else {
 			t.List = t.List.add(opQuantLow, x, a[0], a[1], l.m, l.k, 4*l.k, a[2], l.unit, uint32(period(b)), uint32(-(int32(1) << (b - 1))))

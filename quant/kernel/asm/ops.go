@@ -153,6 +153,8 @@ var (
 	I32Load8S = load("i32.load8_s", 0x2c, I32)
 
 	V128Load        = load("v128.load", simd, V128)
+	V128Load8x8S    = load("v128.load8x8_s", simd|1, V128)
+	V128Load8x8U    = load("v128.load8x8_u", simd|2, V128)
 	V128Load32Splat = load("v128.load32_splat", simd|9, V128)
 	V128Load32Zero  = load("v128.load32_zero", simd|92, V128)
 )
@@ -207,6 +209,10 @@ var (
 	I8x16NarrowI16x8U = op2("i8x16.narrow_i16x8_u", simd|102, V128, V128, V128)
 	I16x8NarrowI32x4S = op2("i16x8.narrow_i32x4_s", simd|133, V128, V128, V128)
 
+	I8x16Sub  = op2("i8x16.sub", simd|113, V128, V128, V128)
+	I8x16MinU = op2("i8x16.min_u", simd|119, V128, V128, V128)
+	I16x8MinS = op2("i16x8.min_s", simd|150, V128, V128, V128)
+
 	I16x8ExtendLowI8x16S  = op1("i16x8.extend_low_i8x16_s", simd|135, V128, V128)
 	I16x8ExtendHighI8x16S = op1("i16x8.extend_high_i8x16_s", simd|136, V128, V128)
 	I16x8ExtendLowI8x16U  = op1("i16x8.extend_low_i8x16_u", simd|137, V128, V128)
@@ -224,7 +230,6 @@ var (
 	I16x8Add  = op2("i16x8.add", simd|142, V128, V128, V128)
 	I16x8Sub  = op2("i16x8.sub", simd|145, V128, V128, V128)
 	I16x8Mul  = op2("i16x8.mul", simd|149, V128, V128, V128)
-	I16x8MinS = op2("i16x8.min_s", simd|150, V128, V128, V128)
 	I16x8MaxS = op2("i16x8.max_s", simd|152, V128, V128, V128)
 
 	I32x4Shl  = op2("i32x4.shl", simd|171, V128, V128, I32)

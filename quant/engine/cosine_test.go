@@ -1,0 +1,109 @@
+package engine_test
+
+import (
+	"archive/tar"
+	"bytes"
+	"context"
+	"image"
+	"image/draw"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"lqa/quant/engine"
+	"lqa/quant/numeric"
+)
+
+// TestCosine compares image embeddings of the model files LQA_COSINE, separated
+// by spaces, with those of the first of them, over photographs.
+func TestCosine(t *testing.T) {
+	paths := strings.Fields(os.Getenv("LQA_COSINE"))
+	if len(paths) < 2 || !isNative {
+		t.Skip("LQA_COSINE names no model files")
+	}
+	var views [][]byte
+	var want [][]float32
+	for i, path := range paths {
+		file, err := os.ReadFile(path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := loadImage(t, file)
+		x := make([]float32, e.Config().Embed)
+		if i == 0 {
+			views = someViews(t, e)
+		}
+		var cosines []float32
+		for j, v := range views {
+			if err := e.SetView(v); err != nil {
+				t.Fatal(err)
+			}
+			if err := e.Encode(x); err != nil {
+				t.Fatal(err)
+			}
+			if i == 0 {
+				want = append(want, slices.Clone(x))
+			} else {
+				cosines = append(cosines, numeric.Dot(x, want[j]))
+			}
+		}
+		if i > 0 {
+			t.Logf("%s: n %d, mean cosine %.4f, worst %.4f", filepath.Base(path), len(cosines), mean(cosines), slices.Min(cosines))
+		}
+	}
+}
+
+// loadImage loads what pictures need.
+func loadImage(t *testing.T, file []byte) *engine.Engine {
+	t.Helper()
+	e, err := engine.Open(bytes.NewReader(file), engine.Options{Host: newHost()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { e.Close() })
+	if _, err := e.LoadStage(context.Background()); err != nil && err != io.EOF {
+		t.Fatal(err)
+	}
+	return e
+}
+
+// someViews are what e sees of the first photographs of three sets.
+func someViews(t *testing.T, e *engine.Engine) (views [][]byte) {
+	t.Helper()
+	for _, set := range []string{"imagenette/val.tar", "caltech101/test.tar", "flickr8k/test.tar"} {
+		f, err := os.Open(filepath.Join(dataDir(), filepath.FromSlash(set)))
+		if err != nil {
+			t.Skip(err)
+		}
+		defer f.Close()
+		for tr, n := tar.NewReader(f), 0; n < 34; {
+			h, err := tr.Next()
+			if err == io.EOF {
+				break
+			} else if err != nil {
+				t.Fatal(err)
+			}
+			if !strings.HasSuffix(h.Name, ".jpg") && !strings.HasSuffix(h.Name, ".JPEG") {
+				continue
+			}
+			img, _, err := image.Decode(tr)
+			if err != nil {
+				t.Fatal(err)
+			}
+			r := image.NewRGBA(image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy()))
+			draw.Draw(r, r.Bounds(), img, img.Bounds().Min, draw.Src)
+			if err := e.SetFrame(r.Pix, r.Rect.Dx(), r.Rect.Dy()); err != nil {
+				t.Fatal(err)
+			}
+			view := make([]byte, 4*e.ViewSize()*e.ViewSize())
+			if err := e.View(view); err != nil {
+				t.Fatal(err)
+			}
+			views, n = append(views, view), n+1
+		}
+	}
+	return views
+}
