@@ -73,7 +73,7 @@ func loadImage(t *testing.T, file []byte) *engine.Engine {
 // someViews are what e sees of the first photographs of three sets.
 func someViews(t *testing.T, e *engine.Engine) (views [][]byte) {
 	t.Helper()
-	for _, set := range []string{"imagenette/val.tar", "caltech101/test.tar", "flickr8k/test.tar"} {
+	for _, set := range []string{"imagenette/val.tar", "caltech101/test.tar", "sharp/flickr_cc/test.tar"} {
 		f, err := os.Open(filepath.Join(dataDir(), filepath.FromSlash(set)))
 		if err != nil {
 			t.Skip(err)
