@@ -69,7 +69,7 @@ func (c GEMMLow) Append(l List) List {
 		mask(!c.CodesIn)&8, bits(relu6Scale), bits(relu6Zero))
 }
 
-var lowOps = map[int]Op{4: opGEMMQ4, 5: opGEMMQ5, 6: opGEMMQ6}
+var lowOps = map[int]Op{4: opGEMMQ4, 5: opGEMMQ5, 6: opGEMMQ6, 7: opGEMMQ7}
 
 // ColSums writes the sums of GEMMLow's Cols: Σ_u s[n,u]·Σ_{k in u} (c[n,k] - Zero).
 //
@@ -87,7 +87,7 @@ func (c ColSums) Append(l List) List {
 		uint32(c.Low.Groups(c.K)), uint32(c.Low.Group(c.K)))
 }
 
-var sumOps = map[int]Op{4: opColSumsQ4, 5: opColSumsQ5, 6: opColSumsQ6}
+var sumOps = map[int]Op{4: opColSumsQ4, 5: opColSumsQ5, 6: opColSumsQ6, 7: opColSumsQ7}
 
 func mask(on bool) uint32 {
 	if on {
@@ -229,11 +229,13 @@ func (g *intGEMM) setup(k, codes, scales, unit, groups, group, scratch, scratchB
 	e := g.emitter
 	g.k, g.codes, g.scales, g.group = k, codes, scales, groups
 	steps := asm.I32ShrU(k, i32(2))
-	if g.bits == 8 {
+	if g.bits >= 7 {
 		g.panelBytes = e.let(asm.I32Shl(k, i32(3)))
 	} else {
 		g.panelBytes = e.let(asm.I32Add(asm.I32Shl(steps, i32(4)),
 			asm.I32Mul(asm.I32ShrU(asm.I32Add(k, i32(15)), i32(4)), i32(16*(g.bits-4)))))
+	}
+	if g.bits < 8 {
 		g.repeat = e.let(asm.I32DivU(group, unit))
 	}
 	g.scratch = e.let(asm.I32Add(scratch, asm.I32Mul(e.tid, scratchBytes)))
@@ -260,17 +262,24 @@ func (g *intGEMM) unpack(p asm.Expr, n int) {
 			})
 			continue
 		}
-		if g.bits > 4 {
+		planes := g.bits == 5 || g.bits == 6
+		if planes {
 			e.Set(g.plane, asm.I32Add(g.src, asm.I32Shl(g.left, i32(4))))
 		}
 		// Four steps at a time: what lies beyond the last is read, and never used.
 		e.While(asm.I32GtS(g.left, i32(0)), func() {
 			for step := range 4 {
-				e.Set(g.v[0], asm.V128Load(g.src, uint32(16*step)))
-				e.Set(g.v[1], asm.V128And(asm.I16x8ShrU(g.v[0], i32(4)), asm.I8x16Const(15)))
-				e.Set(g.v[0], asm.V128And(g.v[0], asm.I8x16Const(15)))
-				for h := range 2 {
-					g.high(step, h)
+				if g.bits == 7 {
+					for h := range 2 { // masked: what a file holds may not leave the bound
+						e.Set(g.v[h], asm.V128And(asm.V128Load(g.src, uint32(32*step+16*h)), asm.I8x16Const(127)))
+					}
+				} else {
+					e.Set(g.v[0], asm.V128Load(g.src, uint32(16*step)))
+					e.Set(g.v[1], asm.V128And(asm.I16x8ShrU(g.v[0], i32(4)), asm.I8x16Const(15)))
+					e.Set(g.v[0], asm.V128And(g.v[0], asm.I8x16Const(15)))
+					for h := range 2 {
+						g.high(step, h)
+					}
 				}
 				if g.form == Plain {
 					g.widen(step, n)
@@ -280,8 +289,12 @@ func (g *intGEMM) unpack(p asm.Expr, n int) {
 					}
 				}
 			}
-			e.Bump(64, g.src)
-			if g.bits > 4 {
+			if g.bits == 7 {
+				e.Bump(128, g.src)
+			} else {
+				e.Bump(64, g.src)
+			}
+			if planes {
 				e.Bump(int32(16*(g.bits-4)), g.plane)
 			}
 			if g.form == Plain {

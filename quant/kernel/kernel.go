@@ -41,12 +41,15 @@ const (
 	opGEMMQ4
 	opGEMMQ5
 	opGEMMQ6
+	opGEMMQ7
 	opGEMMQ4Codes
 	opGEMMQ5Codes
 	opGEMMQ6Codes
+	opGEMMQ7Codes
 	opColSumsQ4
 	opColSumsQ5
 	opColSumsQ6
+	opColSumsQ7
 	opPeak
 	opDepthwise3s1
 	opDepthwise3s2
@@ -89,12 +92,15 @@ var Kernels = []Kernel{
 	{opGEMMQ4, "gemm_qd8_q4_f32_path", emitIntGEMM(4, false)},
 	{opGEMMQ5, "gemm_qd8_q5_f32_path", emitIntGEMM(5, false)},
 	{opGEMMQ6, "gemm_qd8_q6_f32_path", emitIntGEMM(6, false)},
+	{opGEMMQ7, "gemm_qd8_q7_f32_path", emitIntGEMM(7, false)},
 	{opGEMMQ4Codes, "gemm_qd8_q4_r7_path", emitIntGEMM(4, true)},
 	{opGEMMQ5Codes, "gemm_qd8_q5_r7_path", emitIntGEMM(5, true)},
 	{opGEMMQ6Codes, "gemm_qd8_q6_r7_path", emitIntGEMM(6, true)},
+	{opGEMMQ7Codes, "gemm_qd8_q7_r7_path", emitIntGEMM(7, true)},
 	{opColSumsQ4, "colsums_q4_f32_simd", emitColSums(4)},
 	{opColSumsQ5, "colsums_q5_f32_simd", emitColSums(5)},
 	{opColSumsQ6, "colsums_q6_f32_simd", emitColSums(6)},
+	{opColSumsQ7, "colsums_q7_f32_simd", emitColSums(7)},
 	{opPeak, "peak_path", emitPeak},
 	{opDepthwise3s1, "depthwise_f32_f32_f32_3x3s1_simd", emitDepthwise(3, 1)},
 	{opDepthwise3s2, "depthwise_f32_f32_f32_3x3s2_simd", emitDepthwise(3, 2)},

@@ -55,7 +55,7 @@ func unit(low qtype.Low, k int) int { return min(64, low.Group(k)) }
 
 // period is how many k may be summed in int16 lanes. A lane sees half of them,
 // and its sum starts at -zero·Σq, so that only Σ q·(code - zero) must fit: at
-// most 127·8·32 = 127·16·16 = 127·32·8 = 32,512. What wraps on the way wraps
+// most 127·8·32 = 127·16·16 = 127·32·8 = 127·64·4 = 32,512. What wraps on the way wraps
 // back. Four k more, and the extremes overflow.
 func period(bits int) int { return 64 >> (bits - 4) }
 

@@ -33,8 +33,8 @@ func NewTrial(lists []List, from int) *Trial {
 		args []uint32
 		macs int
 	}
-	bits := map[Op]int{opGEMMQ8C: 8, opGEMMQ4: 4, opGEMMQ5: 5, opGEMMQ6: 6,
-		opGEMMQ8CCodes: 8, opGEMMQ4Codes: 4, opGEMMQ5Codes: 5, opGEMMQ6Codes: 6}
+	bits := map[Op]int{opGEMMQ8C: 8, opGEMMQ4: 4, opGEMMQ5: 5, opGEMMQ6: 6, opGEMMQ7: 7,
+		opGEMMQ8CCodes: 8, opGEMMQ4Codes: 4, opGEMMQ5Codes: 5, opGEMMQ6Codes: 6, opGEMMQ7Codes: 7}
 	var layers []layer
 	for _, l := range lists {
 		for op, args := range l.commands() {
@@ -62,7 +62,7 @@ func NewTrial(lists []List, from int) *Trial {
 		m, k, panels, b := int(l.m), int(l.k), int(l.n), bits[l.op]
 		x := at(4*m*k + 64)
 		a[0], a[1], a[2] = at(2*m*qtype.RoundUp(k, 16)), at(8*m), at(m*k)     // Q, S, Starts
-		a[3], a[4], a[5] = at(panels*b*(k+16)), at(panels*4*k), at(panels*96) // codes, scales, Cols
+		a[3], a[4], a[5] = at(panels*8*(k+16)), at(panels*4*k), at(panels*96) // codes, scales, Cols
 		a[6], a[7] = at(m*int(a[11])), at(int(a[13]))                         // Y, Scratch
 		a[14] = mask(false)
 		if b == 8 {

@@ -10,12 +10,12 @@ import (
 	"lqa/quant/numeric"
 )
 
-// Low is a low-bit storage type: [N,K] unsigned codes of 4, 5 or 6 bits in
+// Low is a low-bit storage type: [N,K] unsigned codes of 4, 5, 6 or 7 bits in
 // groups along K, each group of a row with its float16 scale:
 //
 //	w[n,k] ≈ scale[n,k/group]·(code[n,k] - Zero)
 //
-// Kinds are named q4, q5 and q6, with the group chosen by Group's rule, or
+// Kinds are named q4, q5, q6 and q7, with the group chosen by Group's rule, or
 // q4g32, q4g128 and so on, with a fixed one.
 //
 // The bytes are those the kernels read. First the scales, [panels][groups] of
@@ -25,9 +25,10 @@ import (
 // follow for the whole panel, in blocks of four steps. With vector
 // j = 2·(step%4) + column/4, 5-bit codes have 16 bytes a block, in which bit j
 // of byte 4·(c%4) + k is bit 4 of the code; 6-bit codes have 32, in which bits
-// 2·(j%4) and up of byte 16·(j/4) + 4·(c%4) + k are bits 4 and 5.
+// 2·(j%4) and up of byte 16·(j/4) + 4·(c%4) + k are bits 4 and 5. Codes of 7
+// bits have a byte each, 32 a step: byte 16·(c/4) + 4·(c%4) + k.
 type Low struct {
-	Bits  int // 4, 5 or 6
+	Bits  int // 4 to 7
 	fixed int // group, 0: by rule
 }
 
@@ -37,7 +38,7 @@ var fixedGroups = []int{32, 64, 128}
 // Low returns the low-bit type that k names.
 func (k Kind) Low() (Low, bool) {
 	s, ok := strings.CutPrefix(string(k), "q")
-	if !ok || s == "" || s[0] < '4' || s[0] > '6' {
+	if !ok || s == "" || s[0] < '4' || s[0] > '7' {
 		return Low{}, false
 	}
 	l := Low{Bits: int(s[0] - '0')}
@@ -81,6 +82,9 @@ func (l Low) Groups(k int) int {
 // PanelBytes is the bytes of one panel's codes.
 func (l Low) PanelBytes(k int) int {
 	steps := RoundUp(k, PanelK) / PanelK
+	if l.Bits == 7 {
+		return 32 * steps
+	}
 	return 16*steps + 16*(l.Bits-4)*((steps+3)/4)
 }
 
@@ -98,6 +102,9 @@ func (l Low) size(n, k int) int64 {
 func (l Low) place(n, k, K int) (lo, loShift, hi, hiShift int) {
 	step, half, lane := k/PanelK, n%PanelCols/4, n%4*4+k%PanelK
 	base := n / PanelCols * l.PanelBytes(K)
+	if l.Bits == 7 {
+		return base + 32*step + 16*half + lane, 0, 0, 0
+	}
 	j := step%4*2 + half
 	plane := base + 16*(RoundUp(K, PanelK)/PanelK)
 	lo, loShift = base+16*step+lane, 4*half
@@ -110,6 +117,9 @@ func (l Low) place(n, k, K int) (lo, loShift, hi, hiShift int) {
 // Code returns code [n,k] of codes with inner dimension K.
 func (l Low) Code(codes []byte, n, k, K int) int {
 	lo, loShift, hi, hiShift := l.place(n, k, K)
+	if l.Bits == 7 {
+		return int(codes[lo]) & 127
+	}
 	v := int(codes[lo]>>loShift) & 15
 	if l.Bits > 4 {
 		v |= int(codes[hi]>>hiShift) & (1<<(l.Bits-4) - 1) << 4
@@ -119,6 +129,10 @@ func (l Low) Code(codes []byte, n, k, K int) int {
 
 func (l Low) set(codes []byte, n, k, K, v int) {
 	lo, loShift, hi, hiShift := l.place(n, k, K)
+	if l.Bits == 7 {
+		codes[lo] = byte(v)
+		return
+	}
 	codes[lo] |= byte(v & 15 << loShift)
 	if l.Bits > 4 {
 		codes[hi] |= byte(v >> 4 << hiShift)

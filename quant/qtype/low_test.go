@@ -8,12 +8,12 @@ import (
 )
 
 func TestLow_Names(t *testing.T) {
-	for _, k := range []Kind{"q4", "q5", "q6", "q4g32", "q5g64", "q6g128"} {
+	for _, k := range []Kind{"q4", "q5", "q6", "q7", "q4g32", "q5g64", "q6g128"} {
 		if _, ok := k.Low(); !ok {
 			t.Errorf("%s is no low-bit kind", k)
 		}
 	}
-	for _, k := range []Kind{"", "q", "q3", "q7", "q8c", "q4g", "q4g0", "q4g16", "q4g032", "q4g-32", "q44", "Q4", F16} {
+	for _, k := range []Kind{"", "q", "q3", "q8", "q8c", "q4g", "q4g0", "q4g16", "q4g032", "q4g-32", "q44", "Q4", F16} {
 		if _, ok := k.Low(); ok {
 			t.Errorf("%q is taken for a low-bit kind", k)
 		}
@@ -34,7 +34,7 @@ func TestLow_Group(t *testing.T) {
 // (one step at the end that is clipped), and no code lies on another's bits.
 func TestLow_RoundTrip(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	for _, kind := range []Kind{"q4", "q5", "q6", "q4g32", "q5g128", "q6g32"} {
+	for _, kind := range []Kind{"q4", "q5", "q6", "q7", "q4g32", "q5g128", "q6g32", "q7g64"} {
 		for _, s := range [][]int{{1, 1}, {8, 4}, {9, 5}, {3, 27}, {17, 64}, {8, 200}, {5, 129}} {
 			t.Run(fmt.Sprint(kind, s), func(t *testing.T) {
 				n, k := s[0], s[1]

@@ -28,10 +28,11 @@ const (
 	Q8R Kind = "q8r"
 	// U8 is opaque bytes: vocabularies and name lists, UTF-8.
 	U8 Kind = "u8"
-	// Q4, Q5 and Q6 are Low kinds.
+	// Q4, Q5, Q6 and Q7 are Low kinds.
 	Q4 Kind = "q4"
 	Q5 Kind = "q5"
 	Q6 Kind = "q6"
+	Q7 Kind = "q7"
 )
 
 // Linear reports whether a linear layer's weight [N,K] may be of this kind.

@@ -94,7 +94,7 @@ func (b *bench) gemmQ8C(s shape, extreme bool, lo, hi float32, add bool) {
 // step of four steps, several units, segments that do not fill one.
 var lowShapes = append(slices.Clone(shapes), shape{5, 88, 8}, shape{6, 144, 9}, shape{11, 192, 24}, shape{2, 132, 8}, shape{3, 268, 16}, shape{50, 64, 16})
 
-var lowKinds = []qtype.Kind{"q4", "q5", "q6", "q4g32", "q4g128", "q5g32", "q5g128", "q6g128"}
+var lowKinds = []qtype.Kind{"q4", "q5", "q6", "q7", "q7g32", "q4g32", "q4g128", "q5g32", "q5g128", "q6g128"}
 
 func gemmLow(t *testing.T, newHost func() device.Host) {
 	for _, path := range paths(t, newHost) {

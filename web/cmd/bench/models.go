@@ -12,6 +12,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"lqa/quant/checkpoint"
@@ -94,7 +95,7 @@ func (d dirs) loadModel(root, name string) (*model, error) {
 // readModel reads a float model directory that peers/make.py has written.
 func (d dirs) readModel(name string) (*model, error) {
 	dir := filepath.Join(d.made, "models", name)
-	m := &model{name: name, kinds: lowFirst}
+	m := &model{name: name, kinds: slices.Insert(slices.Clone(lowFirst), 3, qtype.Q7)}
 	var err error
 	if m.input.Config, err = os.ReadFile(filepath.Join(dir, "model.json")); err != nil {
 		return nil, err
