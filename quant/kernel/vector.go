@@ -163,7 +163,7 @@ func RefGELU(x []float32) {
 
 func emitGELU(e *emitter) {
 	u, sq, lo := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	c, top := e.consts(numeric.GELUPoly[:]...), e.consts(numeric.GELUMax*numeric.GELUMax)[0]
+	c, top := e.consts(numeric.GELUPoly[:]...), e.consts(numeric.GELUMax * numeric.GELUMax)[0]
 	e.gate(func(x asm.Expr) asm.Expr {
 		e.Set(u, asm.F32x4PMin(asm.F32x4Mul(x, x), top))
 		e.Set(sq, asm.F32x4Mul(u, u))
