@@ -47,9 +47,12 @@ func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causa
 		name := blockName(tower, i)
 		t.norm(name+"norm1", x, y, n, width, c.Eps)
 		t.linear(name+"attn.in", y, wide, n, -kernel.Inf, kernel.Inf)
-		a := kernel.Attention{X: wide, Y: y, T: n, H: c.Heads, D: width / c.Heads, LDX: 3 * width, LDY: width,
+		a := kernel.Attention{X: wide, Y: y, T: n, To: n, H: c.Heads, D: width / c.Heads, LDX: 3 * width, LDY: width,
 			Causal: causal, Float: t.m.linears[name+"attn.in"].kind == qtype.F16}
 		a.Pack, a.Scratch = t.buf("pack", a.PackLen()), t.buf("attention", a.ScratchLen())
+		if i == c.Layers-1 {
+			a.From, a.To = pooled, pooled+1
+		}
 		t.add(kernel.AttentionPack(a))
 		t.add(a)
 		if i == c.Layers-1 { // nobody reads the other rows

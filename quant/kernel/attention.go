@@ -26,11 +26,13 @@ import (
 //	Y [T] rows of [H][D] float32, LDY floats apart
 //	Pack, Scratch: PackLen and ScratchLen bytes
 //
-// D is a multiple of 8 up to 128; T is at most 1024. Float needs q·k finite.
+// Rows From to To - 1 of Y are what it is for; up to three rows about them are
+// written too. D is a multiple of 8 up to 128; T is at most 1024. Float needs
+// q·k finite.
 type Attention struct {
-	X, Pack, Y, Scratch uint32
-	T, H, D, LDX, LDY   int
-	Causal, Float       bool
+	X, Pack, Y, Scratch         uint32
+	T, H, D, LDX, LDY, From, To int
+	Causal, Float               bool
 }
 
 // AttentionPack writes Pack, what an Attention multiplies, in panels of eight
@@ -84,7 +86,7 @@ func (a Attention) Append(l List) List {
 		causal = 1
 	}
 	return l.add(op, a.X, a.Pack, a.Y, a.Scratch, uint32(a.T), uint32(a.H), uint32(a.D), uint32(a.LDX*4), uint32(a.LDY*4),
-		uint32(a.scratch()), causal, bits(a.scale()))
+		uint32(a.scratch()), causal, bits(a.scale()), uint32(a.From/tileRows), uint32((a.To+tileRows-1)/tileRows-a.From/tileRows))
 }
 
 func (a Attention) scale() float32 { return float32(numeric.Log2e / math.Sqrt(float64(a.D))) }
@@ -169,7 +171,7 @@ func (a Attention) refHead(y, x []float32) {
 		}
 	}
 	p, pq := make([]float32, a.T), make([]int16, a.T)
-	for i := range a.T {
+	for i := a.From; i < a.To; i++ {
 		n := a.T
 		if a.Causal {
 			n = i + 1
@@ -313,8 +315,7 @@ func (e *emitter) normScale(factor, m, square, limit asm.Expr) {
 }
 
 // codes is eight int16: lo times its factor, hi times its own, rounded.
-func codes(lo, hi, factorLo, factorHi asm.Expr) asm.Expr {
-	magic := asm.F32x4Const(nearestMagic)
+func codes(lo, hi, factorLo, factorHi, magic asm.Expr) asm.Expr {
 	round := func(v, factor asm.Expr) asm.Expr { return asm.I32x4Sub(mulAdd(v, factor, magic), magic) }
 	return asm.I16x8NarrowI32x4S(round(lo, factorLo), round(hi, factorHi))
 }
@@ -337,6 +338,7 @@ func emitAttentionPackQN16(e *emitter) {
 	m, m1, square, square1, v := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
 	factor, factor1 := e.Local(asm.V128), e.Local(asm.V128)
 	from := e.Locals(asm.I32, 8)
+	magic := e.consts(nearestMagic)[0]
 
 	measure := func() { // eight values' part in m and square
 		for o, to := range [][2]asm.Expr{{m, square}, {m1, square1}} {
@@ -382,7 +384,7 @@ func emitAttentionPackQN16(e *emitter) {
 				e.Set(square, asm.F32x4Splat(asm.F32x4Lane(0, square)))
 				e.normScale(factor, m, square, rowLimit)
 				each(func() {
-					e.V128Store(q, 0, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor))
+					e.V128Store(q, 0, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor, magic))
 					e.Bump(16, q)
 				})
 				e.F32Store(s, 0, asm.F32x4Lane(0, m))
@@ -439,7 +441,7 @@ func emitAttentionPackQN16(e *emitter) {
 		e.V128Store(s, 0, m)
 		e.V128Store(s, 16, m1)
 		row8 := func(dst asm.Expr) {
-			e.Set(dst, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor1))
+			e.Set(dst, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor1, magic))
 			e.Add(ldx, x)
 		}
 		pair := func() {
@@ -468,7 +470,7 @@ func emitAttention(float bool) func(e *emitter) {
 		in := e.ints(11)
 		x0, pack, y0, scratch0, t, h, d, ldx, ldy, share, causal := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], in[9], in[10]
 		scale := e.splat(11)
-		tiles := e.let(asm.I32ShrU(asm.I32Add(t, i32(tileRows-1)), i32(2)))
+		firstTile, tiles := e.arg(12), e.arg(13)
 		unit, end := e.share(asm.I32Mul(tiles, h))
 		last := e.let(asm.I32Sub(t, i32(1)))
 		dBytes := e.let(asm.I32Shl(d, i32(2)))
@@ -491,7 +493,8 @@ func emitAttention(float bool) func(e *emitter) {
 		aEnd, sum, seen, p, pCodes := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		top, mask := e.Local(asm.V128), e.Local(asm.V128)
 		acc, b0, b1, av := e.Locals(asm.V128, 2*tileRows), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-		exp2 := e.exp2()
+		exp2, c := e.exp2(), e.consts(nearestMagic, numeric.Exp2Min)
+		magic, least := c[0], c[1]
 
 		mac := func(acc, a, b asm.Expr) asm.Expr {
 			if float {
@@ -532,7 +535,7 @@ func emitAttention(float bool) func(e *emitter) {
 
 		e.For(unit, end, 1, func() {
 			e.Set(head, asm.I32DivU(unit, tiles))
-			e.Set(row[0], asm.I32Shl(asm.I32Sub(unit, asm.I32Mul(head, tiles)), i32(2)))
+			e.Set(row[0], asm.I32Shl(asm.I32Add(firstTile, asm.I32Sub(unit, asm.I32Mul(head, tiles))), i32(2)))
 			e.Set(k, asm.I32Add(pack, asm.I32Mul(head, headLen)))
 			e.Set(v, asm.I32Add(k, part))
 			e.Set(limit, t)
@@ -611,7 +614,7 @@ func emitAttention(float bool) func(e *emitter) {
 				e.While(asm.I32LtU(p, sEnd), func() {
 					for i := range 2 {
 						e.Set(b0, asm.F32x4Sub(asm.V128Load(p, uint32(16*i)), top))
-						e.Set(mask, asm.F32x4Gt(b0, asm.F32x4Const(numeric.Exp2Min)))
+						e.Set(mask, asm.F32x4Gt(b0, least))
 						exp2(b1, b0)
 						e.Set(b1, asm.V128And(b1, mask))
 						e.V128Store(p, uint32(16*i), b1)
@@ -634,7 +637,7 @@ func emitAttention(float bool) func(e *emitter) {
 					e.Set(p, s)
 					e.Set(pCodes, s)
 					e.While(asm.I32LtU(p, sEnd), func() { // codes over the front half
-						e.V128Store(pCodes, 0, codes(asm.V128Load(p, 0), asm.V128Load(p, 16), av, av))
+						e.V128Store(pCodes, 0, codes(asm.V128Load(p, 0), asm.V128Load(p, 16), av, av, magic))
 						e.Bump(32, p)
 						e.Bump(16, pCodes)
 					})

@@ -49,7 +49,7 @@ func TestAttention_Float64(t *testing.T) {
 		bound  float64
 	}{{true, 1, 1e-6}, {true, 4, 1e-5}, {false, 1, 3e-4}, {false, 4, 1e-3}} {
 		for _, tokens := range []int{50, 197} {
-			a := Attention{T: tokens, H: 2, D: 64, LDX: 3 * 128, LDY: 128, Float: c.float}
+			a := Attention{T: tokens, To: tokens, H: 2, D: 64, LDX: 3 * 128, LDY: 128, Float: c.float}
 			rng := rand.New(rand.NewPCG(1, 2))
 			x := make([]float32, a.T*a.LDX)
 			for i := range x {

@@ -199,6 +199,10 @@ func RefColSums(cols []float32, w []byte, low qtype.Low, k, n int) {
 // of columns 0..3, then k 2 and 3.
 var pairUp = [16]byte{0, 1, 4, 5, 8, 9, 12, 13, 2, 3, 6, 7, 10, 11, 14, 15}
 
+// plainRows is the highest tile of Plain that does not spill in V8: products
+// need a register of their own.
+const plainRows = 5
+
 // stepUnroll is how many steps the inner loop of an integer GEMM holds.
 const stepUnroll = 4
 
@@ -553,6 +557,9 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 		const ints = tileScratch / 2
 
 		rows, maxPanels := e.path.Rows, e.path.Panels
+		if bits == 8 {
+			rows = min(rows, plainRows)
+		}
 		p, end, first, count := e.cut(panels, m, rows)
 		a := e.Locals(asm.I32, rows)
 		rowEnd, uEnd, sEnd, mEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)

@@ -304,6 +304,16 @@ func (e *emitter) let(x asm.Expr) asm.Expr {
 	return l
 }
 
+// consts are vectors of four equal constants, in locals: V8 makes a constant
+// anew at each use in a loop, which costs more than the operation it is for.
+func (e *emitter) consts(v ...float32) []asm.Expr {
+	c := make([]asm.Expr, len(v))
+	for i, x := range v {
+		c[i] = e.let(asm.F32x4Const(x))
+	}
+	return c
+}
+
 // clamp is v limited to lo..hi: PMin(PMax(v, lo), hi).
 func clamp(v, lo, hi asm.Expr) asm.Expr { return asm.F32x4PMin(asm.F32x4PMax(v, lo), hi) }
 

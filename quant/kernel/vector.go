@@ -163,12 +163,9 @@ func RefGELU(x []float32) {
 
 func emitGELU(e *emitter) {
 	u, sq, lo := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	var c [6]asm.Expr
-	for i, v := range numeric.GELUPoly {
-		c[i] = asm.F32x4Const(v)
-	}
+	c, top := e.consts(numeric.GELUPoly[:]...), e.consts(numeric.GELUMax * numeric.GELUMax)[0]
 	e.gate(func(x asm.Expr) asm.Expr {
-		e.Set(u, asm.F32x4PMin(asm.F32x4Mul(x, x), asm.F32x4Const(numeric.GELUMax*numeric.GELUMax)))
+		e.Set(u, asm.F32x4PMin(asm.F32x4Mul(x, x), top))
 		e.Set(sq, asm.F32x4Mul(u, u))
 		e.Set(lo, mulAdd(c[1], u, c[0]))
 		e.Set(u, mulAdd(mulAdd(c[5], u, c[4]), sq, mulAdd(c[3], u, c[2])))
@@ -182,12 +179,12 @@ func (e *emitter) gate(f func(x asm.Expr) asm.Expr) {
 	i, end := e.share(in[1])
 	p := e.let(asm.I32Add(in[0], asm.I32Shl(i, i32(4))))
 	x, t := e.Local(asm.V128), e.Local(asm.V128)
-	exp2 := e.exp2()
+	exp2, c := e.exp2(), e.consts(numeric.Exp2Min, numeric.Exp2Max, 1)
 	e.For(i, end, 1, func() {
 		e.Set(x, asm.V128Load(p, 0))
-		e.Set(t, clamp(f(x), asm.F32x4Const(numeric.Exp2Min), asm.F32x4Const(numeric.Exp2Max)))
+		e.Set(t, clamp(f(x), c[0], c[1]))
 		exp2(t, t)
-		e.V128Store(p, 0, asm.F32x4Div(x, asm.F32x4Add(asm.F32x4Const(1), t)))
+		e.V128Store(p, 0, asm.F32x4Div(x, asm.F32x4Add(c[2], t)))
 		e.Bump(16, p)
 	})
 }
@@ -210,7 +207,8 @@ func RefQuickGELU(x []float32) {
 }
 
 func emitQuickGELU(e *emitter) {
-	e.gate(func(x asm.Expr) asm.Expr { return asm.F32x4Mul(asm.F32x4Const(numeric.QuickGELUScale), x) })
+	scale := e.consts(numeric.QuickGELUScale)[0]
+	e.gate(func(x asm.Expr) asm.Expr { return asm.F32x4Mul(scale, x) })
 }
 
 // nearestMagic added to a float below 2²² leaves its nearest integer, ties to
@@ -241,18 +239,15 @@ func (e *emitter) exp() func(dst, x asm.Expr) {
 // local, overwritten; outside of Exp2Min..Exp2Max the result is arbitrary.
 func (e *emitter) exp2() func(dst, x asm.Expr) {
 	n, sq, lo := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	magic := asm.F32x4Const(nearestMagic)
-	var c [5]asm.Expr
-	for i, v := range numeric.Exp2Poly {
-		c[i] = asm.F32x4Const(v)
-	}
+	c, k := e.consts(numeric.Exp2Poly[:]...), e.consts(nearestMagic, 1)
+	magic, one := k[0], k[1]
 	return func(dst, x asm.Expr) {
 		e.Set(n, asm.F32x4Add(x, magic))
 		e.Set(x, asm.F32x4Sub(x, asm.F32x4Sub(n, magic)))
 		e.Set(sq, asm.F32x4Mul(x, x))
 		e.Set(lo, mulAdd(c[2], x, c[1]))
 		e.Set(lo, mulAdd(mulAdd(c[4], x, c[3]), sq, lo))
-		e.Set(lo, asm.F32x4Add(mulAdd(lo, sq, asm.F32x4Mul(c[0], x)), asm.F32x4Const(1)))
+		e.Set(lo, asm.F32x4Add(mulAdd(lo, sq, asm.F32x4Mul(c[0], x)), one))
 		e.Set(dst, asm.I32x4Add(lo, asm.I32x4Shl(n, i32(23))))
 	}
 }

@@ -102,7 +102,7 @@ func Bench(b *testing.B, newHost func() device.Host) {
 		causal bool
 	}{{50, 12, false}, {197, 3, false}, {77, 8, true}} { // ViT-B/32, ViT-Tiny/16, CLIP's text tower
 		for _, form := range []string{"f32", "qn16"} {
-			a := kernel.Attention{T: s.t, H: s.h, D: 64, LDX: 3 * 64 * s.h, LDY: 64 * s.h, Causal: s.causal, Float: form == "f32"}
+			a := kernel.Attention{T: s.t, To: s.t, H: s.h, D: 64, LDX: 3 * 64 * s.h, LDY: 64 * s.h, Causal: s.causal, Float: form == "f32"}
 			lay := func(l *device.Layout) kernel.Attention {
 				b := a
 				b.X, b.Pack, b.Scratch, b.Y = alloc(l, 4*b.T*b.LDX), alloc(l, b.PackLen()), alloc(l, b.ScratchLen()), alloc(l, 4*b.T*b.LDY)

@@ -36,8 +36,9 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 				b.layerNorm(func(b *bench, x []float32) { b.fill(x, -3, 3) }, s.m, upTo(900), add)
 			}},
 			{"attention", func(b *bench) {
-				h, d := upTo(4), 8*upTo(16)
-				b.attention(kernel.Attention{T: upTo(130), H: h, D: d, LDX: 3*h*d + 4*rng.IntN(3), LDY: h*d + 4*rng.IntN(3), Causal: add, Float: rng.IntN(3) == 0},
+				n, h, d := upTo(130), upTo(4), 8*upTo(16)
+				from := rng.IntN(n)
+				b.attention(kernel.Attention{T: n, From: from, To: from + upTo(n-from), H: h, D: d, LDX: 3*h*d + 4*rng.IntN(3), LDY: h*d + 4*rng.IntN(3), Causal: add, Float: rng.IntN(3) == 0},
 					pick(rng, attentionFills).fill)
 			}},
 		}
