@@ -294,8 +294,8 @@ func soak(t *testing.T) int {
 const maxMallocs = 32
 
 // maxGrowth bounds the Go heap however many frames there are: so much comes
-// together until the collector sees a reason to run, every 10,000 frames or so.
-const maxGrowth = 16 << 20
+// together until the collector runs first; from there on it is flat.
+const maxGrowth = 8 << 20
 
 // TestAllocations: a frame leaves next to nothing for Go's collector, from the
 // request's JSON to the reply's, and many do not make the heap grow.
