@@ -132,14 +132,13 @@ const depthwiseStrip = 7
 // depthwise is DepthwiseCodes under construction.
 type depthwise struct {
 	*emitter
-	kernel, stride          int
-	wide                    bool
-	t, h, w, y, pixel, from asm.Expr
-	v, b                    []asm.Expr
-	acc                     []asm.Expr // per pixel: one; for Plain two
-	mul, add, most, shift   asm.Expr
-	r6                      *relu6
-	xs                      asm.Expr
+	kernel, stride        int
+	wide                  bool       // outputs are int16
+	from, t, h, w, y      asm.Expr   // pointers: columns of four channels, a strip's, and of its lowest row; weights; Y
+	pixel                 asm.Expr   // bytes of one in Y
+	v, acc                []asm.Expr // taps; per pixel one sum, for Plain two
+	mul, add, most, shift asm.Expr
+	r6                    *relu6
 }
 
 func emitDepthwiseCodes(kernel, stride int, wide bool) func(e *emitter) {

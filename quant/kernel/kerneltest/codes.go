@@ -14,7 +14,7 @@ import (
 // convolution and what reads it hand codes to each other.
 func codes(t *testing.T, newHost func() device.Host) {
 	for _, path := range paths(t, newHost) {
-		for _, kind := range []qtype.Kind{"q8c", "q4", "q5", "q6"} {
+		for _, kind := range []qtype.Kind{"q8c", "q4", "q5", "q6", "q7"} {
 			for _, size := range []int{3, 5} {
 				for _, stride := range []int{1, 2} {
 					for _, s := range []block{{1, 1, 8, 16, 8}, {2, 3, 5, 32, 9}, {9, 7, 16, 144, 24}, {5, 17, 88, 48, 12}} {

@@ -7,6 +7,7 @@ import (
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
+	"lqa/quant/qtype"
 )
 
 // Fuzz runs n cases of random kernels and shapes against the references; seed
@@ -32,6 +33,9 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 				b.gemmLow(pick(rng, lowKinds), s, pick(rng, []string{"random", "random", "least", "most"}), add)
 			}},
 			{"depthwise", func(b *bench) { b.depthwise(3+2*rng.IntN(2), upTo(2), upTo(20), upTo(20), upTo(40)) }},
+			{"codes", func(b *bench) {
+				b.codes(pick(rng, []qtype.Kind{"q8c", "q4", "q5", "q6", "q7"}), 3+2*rng.IntN(2), upTo(2), block{upTo(20), upTo(20), upTo(60), 16 * upTo(6), upTo(40)}, rng.IntN(4) == 0)
+			}},
 			{"layernorm", func(b *bench) {
 				b.layerNorm(func(b *bench, x []float32) { b.fill(x, -3, 3) }, s.m, upTo(900), add)
 			}},
@@ -42,7 +46,7 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 					pick(rng, attentionFills).fill)
 			}},
 		}
-		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 4})]
+		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 3, 4, 5})]
 		t.Run(fmt.Sprintf("%d %s %v", i, c.what, path), func(t *testing.T) {
 			b := newBench(t, newHost())
 			b.path, b.rng = &path, rng
