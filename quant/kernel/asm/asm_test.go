@@ -29,7 +29,7 @@ func TestEncode(t *testing.T) {
 		{F32x4Lane(3, v), "local.get 1; f32x4.extract_lane 3", "2001fd1f03"},
 		{I8x16Shuffle(v, v, [16]byte{15, 31}), "local.get 1; local.get 1; i8x16.shuffle 15 31 0 0 0 0 0 0 0 0 0 0 0 0 0 0",
 			"20012001fd0d0f1f0000000000000000000000000000"},
-		{I32x4TruncSatF32x4S(v), "local.get 1; i32x4.trunc_sat_f32x4_s", "2001fdf801"},
+		{I32x4RelaxedDotI8x16I7x16AddS(v, v, v), "local.get 1; local.get 1; local.get 1; i32x4.relaxed_dot_i8x16_i7x16_add_s", "200120012001fd9302"},
 	} {
 		if c.e.err != nil {
 			t.Errorf("%s: %v", c.text, c.e.err)

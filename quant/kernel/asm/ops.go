@@ -251,17 +251,15 @@ var (
 // Vectors: floats. PMin(a, b) is b < a ? b : a and PMax(a, b) is a < b ? b : a,
 // one instruction on every machine.
 var (
-	F32x4Gt      = op2("f32x4.gt", simd|68, V128, V128, V128)
-	F32x4Nearest = op1("f32x4.nearest", simd|106, V128, V128)
-	F32x4Abs     = op1("f32x4.abs", simd|224, V128, V128)
-	F32x4Sqrt    = op1("f32x4.sqrt", simd|227, V128, V128)
-	F32x4Add     = op2("f32x4.add", simd|228, V128, V128, V128)
-	F32x4Sub     = op2("f32x4.sub", simd|229, V128, V128, V128)
-	F32x4Mul     = op2("f32x4.mul", simd|230, V128, V128, V128)
-	F32x4Div     = op2("f32x4.div", simd|231, V128, V128, V128)
-	F32x4PMin    = op2("f32x4.pmin", simd|234, V128, V128, V128)
-	F32x4PMax    = op2("f32x4.pmax", simd|235, V128, V128, V128)
+	F32x4Gt   = op2("f32x4.gt", simd|68, V128, V128, V128)
+	F32x4Abs  = op1("f32x4.abs", simd|224, V128, V128)
+	F32x4Sqrt = op1("f32x4.sqrt", simd|227, V128, V128)
+	F32x4Add  = op2("f32x4.add", simd|228, V128, V128, V128)
+	F32x4Sub  = op2("f32x4.sub", simd|229, V128, V128, V128)
+	F32x4Mul  = op2("f32x4.mul", simd|230, V128, V128, V128)
+	F32x4Div  = op2("f32x4.div", simd|231, V128, V128, V128)
+	F32x4PMin = op2("f32x4.pmin", simd|234, V128, V128, V128)
+	F32x4PMax = op2("f32x4.pmax", simd|235, V128, V128, V128)
 
-	I32x4TruncSatF32x4S = op1("i32x4.trunc_sat_f32x4_s", simd|248, V128, V128)
-	F32x4ConvertI32x4S  = op1("f32x4.convert_i32x4_s", simd|250, V128, V128)
+	F32x4ConvertI32x4S = op1("f32x4.convert_i32x4_s", simd|250, V128, V128)
 )
