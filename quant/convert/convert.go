@@ -44,6 +44,11 @@ type Options struct {
 	// Keep lists patterns (path.Match) of weights that stay float16: the
 	// layers whose rounding costs more than their bytes.
 	Keep []string
+	// Round quantizes a linear layer's weight w [n,k] to the bytes of kind, in
+	// place of rounding to nearest (calibrate.Round); it may be nil.
+	Round func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error)
+	// Plan goes into the manifest: how the kinds were chosen. It is JSON, or empty.
+	Plan []byte
 	// Progress is called with each tensor's outcome; it may be nil.
 	Progress func(Outcome)
 }
@@ -109,7 +114,7 @@ func Convert(w io.Writer, in Input, o Options) error {
 			o.Progress(Outcome{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Bytes: len(t.Data), Error: failure})
 		}
 	}
-	return shq.Write(w, o.Name, in.Config, o.Provenance, stages)
+	return shq.Write(w, shq.Manifest{Name: o.Name, Model: in.Config, Plan: o.Plan, Provenance: o.Provenance}, stages)
 }
 
 // mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.
@@ -278,12 +283,16 @@ func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, 
 			return t, 0, fmt.Errorf("%w: %s has %v at element %d of %v", ErrValue, spec.Name, v, i, spec.Shape)
 		}
 	}
-	switch rows := spec.Shape[0]; t.Kind {
-	case qtype.Q8C:
+	switch rows := spec.Shape[0]; {
+	case o.Round != nil && spec.Linear() && t.Kind != qtype.F16:
+		if t.Data, err = o.Round(spec.Name, t.Kind, x, rows, spec.Shape[1]); err != nil {
+			return t, 0, fmt.Errorf("convert: %s: %w", spec.Name, err)
+		}
+	case t.Kind == qtype.Q8C:
 		t.Data = qtype.AppendQ8C(nil, x, rows, spec.Shape[1])
-	case qtype.Q8R:
+	case t.Kind == qtype.Q8R:
 		t.Data = qtype.AppendQ8R(nil, x, rows, spec.Shape[1])
-	case qtype.F16:
+	case t.Kind == qtype.F16:
 		t.Data = numeric.AppendFloat16(nil, x...)
 	default:
 		low, ok := t.Kind.Low()

@@ -243,7 +243,7 @@ func TestVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		var out bytes.Buffer
-		if err := shq.Write(&out, m.Name, m.Model, m.Provenance, c.change(stages)); err != nil {
+		if err := shq.Write(&out, *m, c.change(stages)); err != nil {
 			t.Fatalf("%s: %v", c.name, err)
 		}
 		_, err = Verify(&out, shq.Limits{})
@@ -260,7 +260,7 @@ func TestVerify(t *testing.T) {
 
 	var junk bytes.Buffer
 	stages := [][]shq.TensorData{{{Name: "a", Kind: qtype.U8, Shape: []int{1}, Data: []byte{1}}}}
-	if err := shq.Write(&junk, "", []byte(`{}`), shq.Provenance{}, stages); err != nil {
+	if err := shq.Write(&junk, shq.Manifest{Model: []byte(`{}`)}, stages); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := Verify(&junk, shq.Limits{}); !errors.Is(err, ErrContent) || !errors.Is(err, clip.ErrConfig) {
@@ -293,6 +293,38 @@ func TestConvert_Keep(t *testing.T) {
 		if err := Convert(&b, in, Options{Name: "tiny", Keep: []string{p}}); !errors.Is(err, ErrTensors) {
 			t.Errorf("pattern %q: %v", p, err)
 		}
+	}
+}
+
+// TestConvert_Round: a quantizer of the caller's makes the bytes of linear
+// layers, and of them alone; the plan stands in the manifest.
+func TestConvert_Round(t *testing.T) {
+	in, _ := tiny(t)
+	var asked []string
+	o := Options{Name: "tiny", Keep: []string{"text.fc2.weight"}, Plan: []byte(`[{"name": "text.fc1.weight"}]`),
+		Round: func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+			asked = append(asked, name)
+			return qtype.AppendQ8C(nil, make([]float32, len(w)), n, k), nil
+		}}
+	var b bytes.Buffer
+	if err := Convert(&b, in, o); err != nil {
+		t.Fatal(err)
+	}
+	rep, err := Verify(&b, shq.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := `[{"name":"text.fc1.weight"}]`; string(rep.Manifest.Plan) != want {
+		t.Errorf("plan is %s, want %s", rep.Manifest.Plan, want)
+	}
+	want := "image.block.00.project.weight image.block.01.expand.weight image.block.01.project.weight image.features.weight image.project.weight text.fc1.weight"
+	if got := strings.Join(asked, " "); got != want {
+		t.Errorf("asked for %s, want %s", got, want)
+	}
+	failed := errors.New("no")
+	o.Round = func(string, qtype.Kind, []float32, int, int) ([]byte, error) { return nil, failed }
+	if err := Convert(&b, in, o); !errors.Is(err, failed) {
+		t.Errorf("a quantizer's error became %v", err)
 	}
 }
 

@@ -269,7 +269,7 @@ func TestFormat(t *testing.T) {
 		dump = append(dump, b...)
 	}
 	var smallest bytes.Buffer
-	err = Write(&smallest, "", []byte("{}"), Provenance{}, [][]TensorData{{{Name: "a", Kind: qtype.U8, Shape: []int{1}, Data: []byte{7}}}})
+	err = Write(&smallest, Manifest{Model: []byte("{}")}, [][]TensorData{{{Name: "a", Kind: qtype.U8, Shape: []int{1}, Data: []byte{7}}}})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -17,6 +17,7 @@ type Manifest struct {
 	Model      json.Raw   `json:"model"` // clip.Config; the container does not look inside
 	Tensors    []Tensor   `json:"tensors"`
 	Frames     []Frame    `json:"frames"`
+	Plan       json.Raw   `json:"plan,omitempty"` // how the kinds were chosen (calibrate.Plan), for people and tools
 	Provenance Provenance `json:"provenance"`
 }
 
@@ -160,6 +161,8 @@ func parseManifest(raw []byte, l Limits) (*Manifest, error) {
 						m.Frames = append(m.Frames, readFrame(r))
 					}
 				})
+			case "plan":
+				m.Plan = bytes.Clone(r.Raw())
 			case "provenance":
 				m.Provenance = readProvenance(r)
 			}
@@ -283,6 +286,12 @@ func (m *Manifest) encode() ([]byte, error) {
 		w.Close('}')
 	}
 	w.Close(']')
+	if len(m.Plan) > 0 {
+		w.Key("plan")
+		if w.Text, err = json.Compact(w.Text, m.Plan); err != nil {
+			return nil, fmt.Errorf("shq: plan: %w", err)
+		}
+	}
 	w.Key("provenance")
 	w.Open('{')
 	w.Key("source")

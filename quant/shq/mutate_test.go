@@ -124,11 +124,11 @@ func TestWrite_Refused(t *testing.T) {
 		"nothing": nil, "a stage of nothing": {{ok}, {}, {ok}}, "name twice": {{ok, ok}}, "short data": {{short}}, "long name": {{long}}, "kind": {{bad}},
 	} {
 		var out bytes.Buffer
-		if err := Write(&out, "", []byte("{}"), Provenance{}, stages); err == nil || out.Len() > 0 {
+		if err := Write(&out, Manifest{Model: []byte("{}")}, stages); err == nil || out.Len() > 0 {
 			t.Errorf("%s: %v, %d bytes written", name, err, out.Len())
 		}
 	}
-	if err := Write(io.Discard, "", []byte("{"), Provenance{}, [][]TensorData{{ok}}); err == nil {
+	if err := Write(io.Discard, Manifest{Model: []byte("{")}, [][]TensorData{{ok}}); err == nil {
 		t.Error("a model that is no JSON was written")
 	}
 }

@@ -41,7 +41,7 @@ func sample(t testing.TB, big bool) ([][]TensorData, []byte) {
 			data("long", qtype.U8, 2*FrameRawBytes+77), data("last", qtype.U8, 1))
 	}
 	var buf bytes.Buffer
-	err := Write(&buf, "sample", []byte(`{"embed": 4}`), Provenance{Source: "random numbers", Licence: "CC0-1.0", Tool: "test"}, stages)
+	err := Write(&buf, Manifest{Name: "sample", Model: []byte(`{"embed": 4}`), Plan: []byte(`[ {"name": "a"} ]`), Provenance: Provenance{Source: "random numbers", Licence: "CC0-1.0", Tool: "test"}}, stages)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -75,6 +75,9 @@ func TestWrite_RoundTrip(t *testing.T) {
 		m, streams, err := readAll(file, Limits{})
 		if err != nil {
 			t.Fatal(err)
+		}
+		if string(m.Plan) != `[{"name":"a"}]` {
+			t.Errorf("plan is %s", m.Plan)
 		}
 		if m.FileBytes() != int64(len(file)) {
 			t.Errorf("FileBytes is %d, file has %d", m.FileBytes(), len(file))

@@ -25,10 +25,11 @@ type TensorData struct {
 // reader holds at once; larger frames gain under 1% in size.
 const FrameRawBytes = 1 << 20
 
-// Write writes a file: stages[0] is needed first. The same input gives the
-// same bytes. model is a JSON object. The result obeys the default Limits except RawBytes; what a
+// Write writes a file with the name, the model (a JSON object), the plan and
+// the provenance of about: stages[0] is needed first. The same input gives the
+// same bytes. The result obeys the default Limits except RawBytes; what a
 // Reader would refuse is an error here, before a byte is written.
-func Write(w io.Writer, name string, model []byte, p Provenance, stages [][]TensorData) error {
+func Write(w io.Writer, about Manifest, stages [][]TensorData) error {
 	enc, err := zstd.NewWriter(nil, zstd.WithEncoderLevel(zstd.SpeedBestCompression),
 		zstd.WithEncoderConcurrency(1), zstd.WithEncoderCRC(false), zstd.WithSingleSegment(true))
 	if err != nil {
@@ -36,7 +37,7 @@ func Write(w io.Writer, name string, model []byte, p Provenance, stages [][]Tens
 	}
 	defer enc.Close()
 
-	m := &Manifest{Name: name, Model: model, Provenance: p}
+	m := &Manifest{Name: about.Name, Model: about.Model, Plan: about.Plan, Provenance: about.Provenance}
 	var packed [][]byte
 	raw := make([]byte, 0, FrameRawBytes)
 	flush := func(stage int) {

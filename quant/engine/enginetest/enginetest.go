@@ -145,7 +145,7 @@ func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool
 		stages[s.Stage] = append(stages[s.Stage], d)
 	}
 	var out bytes.Buffer
-	if err := shq.Write(&out, fmt.Sprint("small-", seed), raw, shq.Provenance{Source: "random", Licence: "Apache-2.0", Tool: "enginetest"}, stages); err != nil {
+	if err := shq.Write(&out, shq.Manifest{Name: fmt.Sprint("small-", seed), Model: raw, Provenance: shq.Provenance{Source: "random", Licence: "Apache-2.0", Tool: "enginetest"}}, stages); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
