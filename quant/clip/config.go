@@ -21,6 +21,9 @@ type Config struct {
 	// NoneCosine is the cosine at which "none of these" is as likely as a
 	// label; absent where the model has no such answer.
 	NoneCosine *float32 `json:"none_cosine,omitempty"`
+	// ImageMean says that the tensor image.mean.weight is there: the mean
+	// embedding of ordinary pictures, of which adapters know what is usual.
+	ImageMean bool `json:"image_mean,omitempty"`
 
 	Image Image `json:"image"`
 	Text  Text  `json:"text"`
@@ -159,6 +162,8 @@ func (c *Config) read(r *json.Reader) {
 		case "none_cosine":
 			c.NoneCosine = new(float32)
 			*c.NoneCosine = r.Float32()
+		case "image_mean":
+			c.ImageMean = r.Bool()
 		case "image":
 			c.Image.read(r)
 		case "text":

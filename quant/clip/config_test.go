@@ -154,6 +154,8 @@ func fill(v reflect.Value, n *int) {
 		v.SetString(strconv.Itoa(*n))
 	case reflect.Int:
 		v.SetInt(int64(*n))
+	case reflect.Bool:
+		v.SetBool(true)
 	case reflect.Float32:
 		v.SetFloat(float64(*n) + 0.5)
 	default:

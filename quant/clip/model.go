@@ -198,6 +198,17 @@ func (m *Model) Profile(n int) (map[string]time.Duration, error) {
 	return least, nil
 }
 
+// ImageMean is the mean embedding [D] of ordinary pictures; nil if the model
+// has none.
+func (m *Model) ImageMean() ([]float32, error) {
+	v := m.values["image.mean.weight"]
+	if v == nil {
+		return nil, nil
+	}
+	mean := make([]float32, v.cols)
+	return mean, m.dev.ReadF32(v.at, mean)
+}
+
 // DefaultLabel is the ready embedding [D] of default label i.
 func (m *Model) DefaultLabel(i int) ([]float32, error) {
 	return m.tables["label.default"].row(m.dev, i)

@@ -60,6 +60,9 @@ func (c *Config) Tensors() []TensorSpec {
 	} else {
 		l.efficientNetLite(im, c.Embed)
 	}
+	if c.ImageMean {
+		l.add("image.mean.weight", valuesRole, qtype.F16, 1, c.Embed)
+	}
 	if n := len(tx.Defaults); n > 0 {
 		l.add("label.default.weight", tableRole, qtype.Q8R, n, c.Embed)
 	}

@@ -248,6 +248,14 @@ func (e *Engine) Encode(dst []float32) error {
 	return e.model.Encode(dst)
 }
 
+// ImageMean is clip.Model's: the mean embedding of ordinary pictures, or nil.
+func (e *Engine) ImageMean() ([]float32, error) {
+	if e.stage <= StageImage {
+		return nil, ErrNotLoaded
+	}
+	return e.model.ImageMean()
+}
+
 // Profile is clip.Model's: where the image tower spends its time.
 func (e *Engine) Profile(n int) (map[string]time.Duration, error) { return e.model.Profile(n) }
 

@@ -16,6 +16,7 @@ import (
 	"lqa/quant/engine"
 	"lqa/quant/engine/enginetest"
 	"lqa/quant/numeric"
+	"lqa/quant/qtype"
 	"lqa/quant/shq"
 )
 
@@ -91,6 +92,40 @@ func TestStages(t *testing.T) {
 	}
 	if last := seen[len(seen)-1]; last.LoadedBytes != last.TotalBytes || last.TotalBytes != int64(len(file)) {
 		t.Errorf("progress ends at %+v of %d bytes", last, len(file))
+	}
+}
+
+// TestImageMean: a model has a mean embedding where its configuration says so.
+func TestImageMean(t *testing.T) {
+	if mean, err := load(t, enginetest.SHQ(t, 1, false)).ImageMean(); mean != nil || err != nil {
+		t.Errorf("a model without one: %v, %v", mean, err)
+	}
+	cfg := enginetest.Config()
+	cfg.ImageMean = true
+	file := enginetest.SHQOf(t, cfg, 1, false)
+	mean, err := load(t, file).ImageMean()
+	if err != nil || len(mean) != cfg.Embed {
+		t.Fatal(mean, err)
+	}
+	rd, err := shq.NewReader(bytes.NewReader(file), shq.Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rd.Close()
+	found := false
+	for err == nil {
+		_, err = rd.NextTensors(func(tensor *shq.Tensor, b []byte) error {
+			if tensor.Name == "image.mean.weight" {
+				found = true
+				if want, _ := qtype.F16.Dequantize(b, tensor.Shape); !slices.Equal(mean, want) {
+					t.Errorf("the mean is %v, the file says %v", mean, want)
+				}
+			}
+			return nil
+		})
+	}
+	if err != io.EOF || !found {
+		t.Errorf("found %v, %v", found, err)
 	}
 }
 

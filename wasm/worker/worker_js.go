@@ -362,10 +362,14 @@ func (w *worker) open(r request) error {
 	if err != nil {
 		return err
 	}
+	mean, err := w.engine.ImageMean()
+	if err != nil {
+		return err
+	}
 	cfg := w.engine.Config()
 	s, err := tta.NewSession(nil, tta.SessionConfig{
 		Labels: labels, Embeddings: embeddings, Scale: cfg.LogitScale, Temperature: cfg.Temperature,
-		NoneCosine: cfg.NoneCosine, Adapter: adapter,
+		NoneCosine: cfg.NoneCosine, ImageMean: mean, Adapter: adapter,
 	})
 	if err != nil {
 		return err

@@ -65,7 +65,14 @@ var merges = []string{"a n", "m u", "mu g</w>", "o f</w>", "an an", "r e"}
 // same seed gives the same bytes.
 func SHQ(t testing.TB, seed uint64, float bool) []byte {
 	t.Helper()
-	return write(t, Config(), []byte(strings.Join(vocab, "\n")), seed, float)
+	return SHQOf(t, Config(), seed, float)
+}
+
+// SHQOf is SHQ for a configuration that differs from Config in what shapes no
+// text.
+func SHQOf(t testing.TB, cfg *clip.Config, seed uint64, float bool) []byte {
+	t.Helper()
+	return write(t, cfg, []byte(strings.Join(vocab, "\n")), seed, float)
 }
 
 // CLIP is SHQ for the small CLIP. Where it is not float, its linear layers are
