@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"lqa/quant/cmd/progress"
 	"lqa/tta/cmd/eval/dataset"
 )
 
@@ -134,7 +135,7 @@ func tree(t *testing.T) string {
 func runOn(t *testing.T, root, keep string, m *model, change func(*run)) ([]result, string) {
 	t.Helper()
 	var out, log bytes.Buffer
-	r := &run{data: root, keep: keep, jobs: len(m.engines), stdout: &out, progress: newProgress(&log),
+	r := &run{data: root, keep: keep, jobs: len(m.engines), stdout: &out, progress: progress.New(&log, false),
 		prompts: dataset.Prompts{"blue": "the sea"}}
 	if change != nil {
 		change(r)
@@ -219,7 +220,7 @@ func TestZeroShot(t *testing.T) {
 		for _, e := range m.engines {
 			e.(*fakeEncoder).broken = broken
 		}
-		r := &run{data: root, keep: keep, stdout: io.Discard, progress: newProgress(io.Discard)}
+		r := &run{data: root, keep: keep, stdout: io.Discard, progress: progress.New(io.Discard, false)}
 		splits, err := r.find()
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +232,7 @@ func TestZeroShot(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		m, _ := fakeModel(1)
 		m.Hash = "02"
-		r := &run{data: root, keep: keep, stdout: io.Discard, progress: newProgress(io.Discard)}
+		r := &run{data: root, keep: keep, stdout: io.Discard, progress: progress.New(io.Discard, false)}
 		splits, _ := r.find()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -248,7 +249,7 @@ func TestFind_Errors(t *testing.T) {
 		{data: t.TempDir()},
 		{data: root, sets: []string{"water", "mars"}},
 	} {
-		r.progress = newProgress(io.Discard)
+		r.progress = progress.New(io.Discard, false)
 		if _, err := r.find(); err == nil {
 			t.Errorf("%+v: no error", r)
 		}
