@@ -19,6 +19,7 @@ import (
 
 	"lqa/quant/cmd/progress"
 	"lqa/quant/engine"
+	"lqa/quant/picture"
 	"lqa/tta/cmd/eval/dataset"
 )
 
@@ -135,7 +136,7 @@ func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
 	if p.Err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, p.Err)
 	}
-	rgba, w, h, err := dataset.Decode(p.Data, engine.MaxPixels)
+	rgba, w, h, err := picture.Decode(p.Data, engine.MaxPixels)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, err)
 	}

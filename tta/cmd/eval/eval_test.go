@@ -84,7 +84,7 @@ func fakeModel(encoders int) (*model, *atomic.Int32) {
 	return m, n
 }
 
-func picture(t *testing.T, c color.Color) string {
+func shot(t *testing.T, c color.Color) string {
 	t.Helper()
 	m := image.NewRGBA(image.Rect(0, 0, 8, 8))
 	draw.Draw(m, m.Rect, image.NewUniform(c), image.Point{}, draw.Src)
@@ -120,7 +120,7 @@ func tree(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	red, green, blue := picture(t, color.RGBA{R: 255, A: 255}), picture(t, color.RGBA{G: 255, A: 255}), picture(t, color.RGBA{B: 255, A: 255})
+	red, green, blue := shot(t, color.RGBA{R: 255, A: 255}), shot(t, color.RGBA{G: 255, A: 255}), shot(t, color.RGBA{B: 255, A: 255})
 	write("colours/test.tar",
 		[2]string{"red/1.png", red}, [2]string{"red/2.png", green}, [2]string{"red/3.png", red},
 		[2]string{"green/1.png", green}, [2]string{"green/2.png", "no picture"})
