@@ -54,6 +54,7 @@ var arrows = []arrow{
 	{"quant/convert", []string{"quant/calibrate", "quant/checkpoint", "quant/clip", "quant/numeric", "quant/qtype", "quant/shq"}, "named tensors in, a .shq out: no files, no network, so that it can run in a page"},
 	{"quant/engine", []string{"quant/clip", "quant/device", "quant/kernel", "quant/numeric", "quant/qtype", "quant/shq"}, "host-neutral: worker, eval and tests hand it a host; adaptation sits above"},
 	{"quant/engine/enginetest", []string{"quant/clip", "quant/numeric", "quant/qtype", "quant/shq"}, "a small model for tests"},
+	{"quant/picture", []string{"golang.org/x/image/draw"}, "files of pictures to pixels, for the tools: the browser decodes its own"},
 	{"quant/cmd/...", []string{"quant/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools of the engine do not adapt"},
 	{"tta/shift", []string{"quant/numeric"}, "corruptions know no model and no method"},
 	{"tta", []string{"quant/numeric", "quant/qtype", "tta/shift"}, "a session is handed an Encoder and knows no device"},

@@ -17,7 +17,9 @@ import (
 	"sync"
 	"time"
 
+	"lqa/quant/cmd/progress"
 	"lqa/quant/engine"
+	"lqa/quant/picture"
 	"lqa/tta/cmd/eval/dataset"
 )
 
@@ -50,7 +52,7 @@ func step(n, limit int) int {
 // embed returns the embeddings of every step-th picture of s. They come from
 // the folder keep if they are there, made by this model of this tar; the first
 // one is then encoded again, and if a bit differs, all are.
-func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep string, p *progress) (*features, error) {
+func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep string, p *progress.Bar) (*features, error) {
 	name, err := keptName(m, s, every)
 	if err != nil {
 		return nil, err
@@ -62,10 +64,10 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 			err = f.verify(m, s)
 		}
 		if err == nil {
-			p.add(len(f.Class))
+			p.Add(int64(len(f.Class)))
 			return f, nil
 		}
-		p.note("%s: %v: encoding anew", name, err)
+		p.Note("%s: %v: encoding anew", name, err)
 	}
 	f, err := encodeAll(ctx, m, s, every, p)
 	if err != nil {
@@ -134,7 +136,7 @@ func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
 	if p.Err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, p.Err)
 	}
-	rgba, w, h, err := dataset.Decode(p.Data, engine.MaxPixels)
+	rgba, w, h, err := picture.Decode(p.Data, engine.MaxPixels)
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, err)
 	}
@@ -146,7 +148,7 @@ func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
 
 // encodeAll reads the tar once and encodes on all engines; each result goes to
 // its picture's place, so their number changes nothing.
-func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *progress) (*features, error) {
+func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *progress.Bar) (*features, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	type job struct {
@@ -165,7 +167,7 @@ func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *pr
 				dst := make([]float32, m.Width)
 				switch err := encodeOne(e, j.picture, dst); {
 				case errors.Is(err, errUnreadable):
-					p.note("%s/%s: %v", s.Set, s.Name, err)
+					p.Note("%s/%s: %v", s.Set, s.Name, err)
 				case err != nil:
 					cancel(err)
 				default:
@@ -175,7 +177,7 @@ func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *pr
 					f.Encoded++
 					mu.Unlock()
 				}
-				p.add(1)
+				p.Add(1)
 			}
 		})
 	}

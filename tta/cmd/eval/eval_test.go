@@ -19,6 +19,7 @@ import (
 	"sync/atomic"
 	"testing"
 
+	"lqa/quant/cmd/progress"
 	"lqa/tta/cmd/eval/dataset"
 )
 
@@ -83,7 +84,7 @@ func fakeModel(encoders int) (*model, *atomic.Int32) {
 	return m, n
 }
 
-func picture(t *testing.T, c color.Color) string {
+func shot(t *testing.T, c color.Color) string {
 	t.Helper()
 	m := image.NewRGBA(image.Rect(0, 0, 8, 8))
 	draw.Draw(m, m.Rect, image.NewUniform(c), image.Point{}, draw.Src)
@@ -119,7 +120,7 @@ func tree(t *testing.T) string {
 			t.Fatal(err)
 		}
 	}
-	red, green, blue := picture(t, color.RGBA{R: 255, A: 255}), picture(t, color.RGBA{G: 255, A: 255}), picture(t, color.RGBA{B: 255, A: 255})
+	red, green, blue := shot(t, color.RGBA{R: 255, A: 255}), shot(t, color.RGBA{G: 255, A: 255}), shot(t, color.RGBA{B: 255, A: 255})
 	write("colours/test.tar",
 		[2]string{"red/1.png", red}, [2]string{"red/2.png", green}, [2]string{"red/3.png", red},
 		[2]string{"green/1.png", green}, [2]string{"green/2.png", "no picture"})
@@ -134,7 +135,7 @@ func tree(t *testing.T) string {
 func runOn(t *testing.T, root, keep string, m *model, change func(*run)) ([]result, string) {
 	t.Helper()
 	var out, log bytes.Buffer
-	r := &run{data: root, keep: keep, jobs: len(m.engines), stdout: &out, progress: newProgress(&log),
+	r := &run{data: root, keep: keep, jobs: len(m.engines), stdout: &out, progress: progress.New(&log, false),
 		prompts: dataset.Prompts{"blue": "the sea"}}
 	if change != nil {
 		change(r)
@@ -219,7 +220,7 @@ func TestZeroShot(t *testing.T) {
 		for _, e := range m.engines {
 			e.(*fakeEncoder).broken = broken
 		}
-		r := &run{data: root, keep: keep, stdout: io.Discard, progress: newProgress(io.Discard)}
+		r := &run{data: root, keep: keep, stdout: io.Discard, progress: progress.New(io.Discard, false)}
 		splits, err := r.find()
 		if err != nil {
 			t.Fatal(err)
@@ -231,7 +232,7 @@ func TestZeroShot(t *testing.T) {
 	t.Run("cancelled", func(t *testing.T) {
 		m, _ := fakeModel(1)
 		m.Hash = "02"
-		r := &run{data: root, keep: keep, stdout: io.Discard, progress: newProgress(io.Discard)}
+		r := &run{data: root, keep: keep, stdout: io.Discard, progress: progress.New(io.Discard, false)}
 		splits, _ := r.find()
 		ctx, cancel := context.WithCancel(context.Background())
 		cancel()
@@ -248,7 +249,7 @@ func TestFind_Errors(t *testing.T) {
 		{data: t.TempDir()},
 		{data: root, sets: []string{"water", "mars"}},
 	} {
-		r.progress = newProgress(io.Discard)
+		r.progress = progress.New(io.Discard, false)
 		if _, err := r.find(); err == nil {
 			t.Errorf("%+v: no error", r)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"lqa/quant/cmd/progress"
 	"lqa/tta/cmd/eval/dataset"
 )
 
@@ -81,7 +82,7 @@ that a second run takes seconds.`,
 			r := &run{
 				modelFile: c.String("model"), data: c.String("data"), keep: c.String("keep"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
-				stdout: stdout, progress: newProgress(stderr),
+				stdout: stdout, progress: progress.New(stderr, false),
 			}
 			if r.limit < 0 || r.jobs < 1 || r.jobs > 64 {
 				return fmt.Errorf("--limit %d, --jobs %d: out of range", r.limit, r.jobs)
@@ -102,13 +103,13 @@ that a second run takes seconds.`,
 
 // readPrompts reads the file of better wordings. That the default file is not
 // there is no error.
-func readPrompts(name string, asked bool, p *progress) (dataset.Prompts, error) {
+func readPrompts(name string, asked bool, p *progress.Bar) (dataset.Prompts, error) {
 	if name == "" {
 		return nil, nil
 	}
 	f, err := os.Open(name)
 	if os.IsNotExist(err) && !asked {
-		p.note("no %s: labels are asked as they are", name)
+		p.Note("no %s: labels are asked as they are", name)
 		return nil, nil
 	}
 	if err != nil {

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"lqa/quant/cmd/progress"
 	"lqa/tta"
 	"lqa/tta/cmd/eval/dataset"
 )
@@ -24,7 +25,7 @@ type run struct {
 	limit, jobs                     int
 
 	stdout   io.Writer
-	progress *progress
+	progress *progress.Bar
 }
 
 // result is a JSON line of the suite zero-shot. Percentages have two decimals.
@@ -59,7 +60,7 @@ func zeroShotSuite(ctx context.Context, r *run) error {
 		return err
 	}
 	defer m.Close()
-	r.progress.note("%s (%s), %d splits", r.modelFile, m.Name, len(splits))
+	r.progress.Note("%s (%s), %d splits", r.modelFile, m.Name, len(splits))
 	return r.zeroShot(ctx, m, splits)
 }
 
@@ -70,7 +71,7 @@ func (r *run) find() ([]dataset.Split, error) {
 		return nil, err
 	}
 	for _, n := range notes {
-		r.progress.note("passed over: %s", n)
+		r.progress.Note("passed over: %s", n)
 	}
 	if len(r.sets) > 0 {
 		for _, want := range r.sets {
@@ -92,13 +93,13 @@ func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) er
 		every := step(s.Pictures, r.limit)
 		total += (s.Pictures + every - 1) / every
 	}
-	r.progress.begin(total)
-	defer r.progress.end()
+	r.progress.Begin("pictures", int64(total), "pictures")
+	defer r.progress.End()
 	out := json.NewEncoder(r.stdout)
 	var results []result
 	for i := range splits {
 		s := &splits[i]
-		r.progress.on(s.Set + "/" + s.Name)
+		r.progress.On(s.Set + "/" + s.Name)
 		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), r.keep, r.progress)
 		if err != nil {
 			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
@@ -107,7 +108,7 @@ func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) er
 		if err != nil {
 			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
 		}
-		r.progress.end()
+		r.progress.End()
 		if err := out.Encode(res); err != nil {
 			return err
 		}

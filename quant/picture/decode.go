@@ -1,4 +1,6 @@
-package dataset
+// Package picture reads pictures' files as browsers and Pillow do: from a folder
+// or a tar, JPEG or PNG, to RGBA bytes.
+package picture
 
 import (
 	"bytes"
@@ -11,8 +13,8 @@ import (
 	"golang.org/x/image/draw"
 )
 
-// ErrPicture means bytes that are no picture, or one out of bounds.
-var ErrPicture = errors.New("dataset: unreadable picture")
+// ErrUnreadable means bytes that are no picture, or one out of bounds.
+var ErrUnreadable = errors.New("picture: unreadable")
 
 // maxDecoded bounds a picture's pixels before it is decoded: 64 megapixels.
 const maxDecoded = 64 << 20
@@ -22,14 +24,14 @@ const maxDecoded = 64 << 20
 func Decode(data []byte, maxPixels int) (rgba []byte, w, h int, err error) {
 	c, _, err := image.DecodeConfig(bytes.NewReader(data))
 	if err != nil {
-		return nil, 0, 0, fmt.Errorf("%w: %w", ErrPicture, err)
+		return nil, 0, 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	if c.Width < 1 || c.Height < 1 || c.Width > maxDecoded/c.Height {
-		return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrPicture, c.Width, c.Height)
+		return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrUnreadable, c.Width, c.Height)
 	}
 	m, _, err := image.Decode(bytes.NewReader(data))
 	if err != nil {
-		return nil, 0, 0, fmt.Errorf("%w: %w", ErrPicture, err)
+		return nil, 0, 0, fmt.Errorf("%w: %w", ErrUnreadable, err)
 	}
 	b := m.Bounds()
 	w, h = b.Dx(), b.Dy()
@@ -41,7 +43,7 @@ func Decode(data []byte, maxPixels int) (rgba []byte, w, h int, err error) {
 		}
 		w, h = max(1, w*f/200), max(1, h*f/200)
 		if w > maxPixels/h {
-			return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrPicture, b.Dx(), b.Dy())
+			return nil, 0, 0, fmt.Errorf("%w: %d × %d pixels", ErrUnreadable, b.Dx(), b.Dy())
 		}
 	}
 	if ycc, ok := m.(*image.YCbCr); ok {
