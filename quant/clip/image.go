@@ -16,15 +16,22 @@ func same(size, k, s int) (out, pad int) {
 
 func (m *Model) layoutImage(l *device.Layout) {
 	im := &m.cfg.Image
-	record := func(t *tower) { t.efficientNetLite(im) }
 	if im.Kind == imageViT {
 		tokens := l.Alloc(device.Activations, 4*im.Tokens()*im.Width)
-		m.values["image.class.weight"].start = tokens
-		m.values["image.position.weight"].start = tokens
-		record = func(t *tower) { t.vit(im, tokens) }
+		m.values[classTensor].start = tokens
+		m.values[positionTensor].start = tokens
 	}
-	t, at := m.record(l, record)
-	m.image, m.embedding = at, t.offsets["embedding"]
+	t, at := m.record(l, func(t *tower) { t.image(im) })
+	m.image, m.offsets = at, t.offsets
+}
+
+// image records the image tower.
+func (t *tower) image(im *Image) {
+	if im.Kind == imageViT {
+		t.vit(im, t.m.values[classTensor].start)
+	} else {
+		t.efficientNetLite(im)
+	}
 }
 
 // blockOf is what the names of a convolutional block's tensors begin with.

@@ -28,8 +28,8 @@ type Model struct {
 	programs []program
 	once     uint32 // list of a single command, run at load
 
-	image     uint32 // command list of the image tower
-	embedding uint32 // [D8] float32, its result
+	image   uint32            // command list of the image tower
+	offsets map[string]uint32 // of its buffers
 
 	text textTower
 }
@@ -122,7 +122,7 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 		}
 	}
 	if v := m.values[name]; v != nil {
-		return v.put(m.dev, b)
+		return v.put(m.dev, halves(b))
 	}
 	if layer, ok := strings.CutSuffix(name, ".weight"); ok {
 		if t := m.tables[layer]; t != nil {
@@ -140,7 +140,7 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 		return fmt.Errorf("%w: %s came before its weight", ErrOrder, name)
 	}
 	if n := m.linears[layer]; n != nil {
-		return n.putBias(m, b)
+		return n.putBias(m, halves(b))
 	}
 	weight := m.held[layer]
 	delete(m.held, layer)
@@ -169,7 +169,7 @@ func (m *Model) Encode(dst []float32) error {
 	if err := m.dev.Run(m.image); err != nil {
 		return err
 	}
-	return m.dev.ReadF32(m.embedding, dst)
+	return m.dev.ReadF32(m.offsets[embedding], dst)
 }
 
 // Profile runs the image tower n times, command by command, and returns the

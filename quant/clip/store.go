@@ -54,12 +54,25 @@ func (n *linear) putWeight(d *device.Device, b []byte) error {
 		}
 		return d.WriteF32(n.epi, kernel.PackCols(codes, qtype.Q8C.Scales(b, n.rows), make([]float32, n.rows), n.rows, n.cols))
 	}
-	// Panel by panel, so that no whole weight is held as floats.
+	return n.putFloats(d, halves(b))
+}
+
+// floats reads a tensor's values from at on.
+type floats func(dst []float32, at int)
+
+func halves(b []byte) floats {
+	return func(dst []float32, at int) { numeric.FromFloat16(dst, b[2*at:2*(at+len(dst))]) }
+}
+
+// putFloats writes a float layer's weight, panel by panel, so that no whole
+// weight is held as floats. The biases stay.
+func (n *linear) putFloats(d *device.Device, weight floats) error {
 	w, zero := make([]float32, qtype.PanelCols*n.cols), make([]float32, qtype.PanelCols)
 	for r := 0; r < n.rows; r += qtype.PanelCols {
 		rows := min(qtype.PanelCols, n.rows-r)
-		numeric.FromFloat16(w[:rows*n.cols], b[2*r*n.cols:2*(r+rows)*n.cols])
-		if err := d.WriteF32(n.w+uint32(4*kernel.PackedF32Len(r, n.cols)), kernel.PackF32(w, zero, rows, n.cols)); err != nil {
+		weight(w[:rows*n.cols], r*n.cols)
+		at := n.w + uint32(4*kernel.PackedF32Len(r, n.cols)+4*qtype.PanelCols)
+		if err := d.WriteF32(at, kernel.PackF32(w, zero, rows, n.cols)[qtype.PanelCols:]); err != nil {
 			return err
 		}
 	}
@@ -67,9 +80,9 @@ func (n *linear) putWeight(d *device.Device, b []byte) error {
 }
 
 // putBias writes the bias, after the weight, among what the weight has written.
-func (n *linear) putBias(m *Model, bias []byte) error {
+func (n *linear) putBias(m *Model, bias floats) error {
 	d, b := m.dev, make([]float32, qtype.RoundUp(n.rows, qtype.PanelCols))
-	numeric.FromFloat16(b[:n.rows], bias)
+	bias(b[:n.rows], 0)
 	at, step := n.w, 4*kernel.PackedF32Len(qtype.PanelCols, n.cols)
 	switch {
 	case n.low.Bits != 0:
@@ -162,10 +175,10 @@ func newValues(l *device.Layout, shape []int) *values {
 	return v
 }
 
-func (v *values) put(d *device.Device, b []byte) error {
+func (v *values) put(d *device.Device, x floats) error {
 	row := make([]float32, stride(v.cols))
 	for r := range v.rows {
-		numeric.FromFloat16(row[:v.cols], b[2*r*v.cols:2*(r+1)*v.cols])
+		x(row[:v.cols], r*v.cols)
 		if err := d.WriteF32(v.at+uint32(4*r*len(row)), row); err != nil {
 			return err
 		}

@@ -59,6 +59,17 @@ func (tx *Text) pooled(ids []int32) int {
 // EncodeText embeds one text given by its token ids, 1 to Context of them: dst
 // becomes [D], L2 norm 1.
 func (m *Model) EncodeText(dst []float32, ids []int32) error {
+	if err := m.putText(ids); err != nil {
+		return err
+	}
+	if err := m.dev.Run(m.text.list); err != nil {
+		return err
+	}
+	return m.dev.ReadF32(m.text.offsets[embedding], dst)
+}
+
+// putText makes ids what the text tower's list embeds.
+func (m *Model) putText(ids []int32) error {
 	tx := &m.cfg.Text
 	if len(ids) < 1 || len(ids) > tx.Context {
 		return fmt.Errorf("%w: %d tokens, not 1..%d", ErrConfig, len(ids), tx.Context)
@@ -89,8 +100,5 @@ func (m *Model) EncodeText(dst []float32, ids []int32) error {
 		}
 		m.text.tokens = n
 	}
-	if err := m.dev.Run(m.text.list); err != nil {
-		return err
-	}
-	return m.dev.ReadF32(m.text.offsets["embedding"], dst)
+	return nil
 }

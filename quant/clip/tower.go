@@ -6,6 +6,9 @@ import (
 	"lqa/quant/qtype"
 )
 
+// embedding is the buffer of a tower's result.
+const embedding = "embedding"
+
 // tower lays out commands whose buffers are reused from layer to layer: their
 // sizes are the largest that any layer asks for, so the commands are recorded
 // twice, first to measure, then with offsets.
@@ -15,6 +18,7 @@ type tower struct {
 	names   []string // of the buffers, in order of first use
 	sizes   map[string]int
 	offsets map[string]uint32 // nil while measuring
+	steps   *[]Step           // nil unless they are asked for
 }
 
 // buf is the buffer of that name, at least bytes long.
@@ -68,7 +72,12 @@ func (t *tower) linearFrom(name string, x uint32, ldx int, y uint32, rows int, l
 		if add {
 			out = t.buf("sum", 4*rows*ldy)
 		}
-		t.add(kernel.GEMMF32{A: x, W: n.w, Y: out, M: rows, K: n.cols, N: n.rows, LDA: ldx, LDY: ldy, Lo: lo, Hi: hi})
+		c := kernel.GEMMF32{A: x, W: n.w, Y: out, M: rows, K: n.cols, N: n.rows, LDA: ldx, LDY: ldy, Lo: lo, Hi: hi}
+		from := len(t.list)
+		t.add(c)
+		if t.steps != nil {
+			*t.steps = append(*t.steps, Step{Layer: name, GEMM: c, From: from, To: len(t.list)})
+		}
 		if add {
 			t.add(kernel.Add{Y: y, X: out, N: rows * ldy})
 		}
@@ -131,10 +140,10 @@ func (t *tower) patches(im *Image, side, step, pad, out int) uint32 {
 }
 
 // embed records the last step of both towers: the linear layer into the shared
-// space, scaled to length 1, in buffer "embedding".
+// space, scaled to length 1, in buffer embedding.
 func (t *tower) embed(name string, x uint32) {
 	n := stride(t.m.cfg.Embed)
-	y := t.buf("embedding", 4*n)
+	y := t.buf(embedding, 4*n)
 	t.linear(name, x, y, 1, -kernel.Inf, kernel.Inf)
 	t.add(kernel.Normalize{X: y, M: 1, N: n})
 }

@@ -9,6 +9,12 @@ import (
 // and CLIPTextTransformer of huggingface/transformers). Widths are multiples of
 // kernel.Lanes, so rows have no padding.
 
+// What the first token is made of.
+const (
+	classTensor    = "image.class.weight"
+	positionTensor = "image.position.weight"
+)
+
 // vit records the image tower. tokens are [T][W] float32 that nobody else
 // writes: row 0, the class token at its position, stays from frame to frame.
 func (t *tower) vit(im *Image, tokens uint32) {
@@ -17,7 +23,7 @@ func (t *tower) vit(im *Image, tokens uint32) {
 	patches := t.patches(im, im.Patch, im.Patch, 0, grid)
 	rest := tokens + uint32(row)
 	t.linearFrom("image.patch", patches, im.Patch*im.Patch*3, rest, grid*grid, -kernel.Inf, kernel.Inf, false)
-	t.add(kernel.Add{Y: rest, X: t.m.values["image.position.weight"].at + uint32(row), N: grid * grid * im.Width})
+	t.add(kernel.Add{Y: rest, X: t.m.values[positionTensor].at + uint32(row), N: grid * grid * im.Width})
 	n := im.Tokens()
 	t.norm("image.pre", tokens, t.buf("x", n*row), n, im.Width, im.Eps)
 	class := t.blocks("image", &im.Transformer, im.Width, n, 0, false)

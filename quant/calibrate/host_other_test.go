@@ -1,0 +1,12 @@
+//go:build !js
+
+package calibrate
+
+import (
+	"lqa/quant/device"
+	"lqa/quant/device/native"
+)
+
+const isNative = true
+
+func newHost() device.Host { return native.New() }
