@@ -1,6 +1,7 @@
 package clip
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"slices"
@@ -23,6 +24,7 @@ type Model struct {
 	filters  map[string]*filters // depthwise layers, likewise
 	tables   map[string]*table
 	values   map[string]*values // by whole tensor name
+	shards   map[string]int     // likewise, to their numbers
 	came     map[string]bool    // layers whose weight has come
 	held     map[string][]byte  // depthwise weights whose bias has not come yet
 	programs []program
@@ -48,7 +50,7 @@ var ErrOrder = errors.New("clip: tensor missing")
 // Layout plans a model on l. kinds gives the storage kind of each tensor of
 // cfg.Tensors, which must have passed TensorSpec.Check.
 func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
-	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, values: map[string]*values{}, came: map[string]bool{}, held: map[string][]byte{}}
+	m := &Model{cfg: cfg, linears: map[string]*linear{}, filters: map[string]*filters{}, tables: map[string]*table{}, values: map[string]*values{}, shards: map[string]int{}, came: map[string]bool{}, held: map[string][]byte{}}
 	for _, s := range cfg.Tensors() {
 		layer := strings.TrimSuffix(s.Name, ".weight")
 		switch kind := kinds[s.Name]; s.role {
@@ -60,6 +62,8 @@ func Layout(cfg *Config, kinds map[string]qtype.Kind, l *device.Layout) *Model {
 			m.tables[layer] = newTable(l, kind, s.Shape[0], s.Shape[1])
 		case valuesRole:
 			m.values[s.Name] = newValues(l, s.Shape)
+		case shardRole:
+			m.shards[s.Name] = len(m.shards)
 		}
 	}
 	m.once = l.Alloc(device.Commands, onceBytes)
@@ -108,7 +112,8 @@ func (m *Model) Start(dev *device.Device) error {
 }
 
 // Put takes one tensor's bytes, checked by its TensorSpec, and puts it where
-// the kernels want it. b is not kept, but for a depthwise weight until its bias comes.
+// the kernels want it. b is not kept: copied are a depthwise weight, until its
+// bias comes, and shards.
 // Tensors of kind U8 are the caller's.
 func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 	if err := kind.CheckScales(b, shape); err != nil {
@@ -124,6 +129,10 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 	if v := m.values[name]; v != nil {
 		return v.put(m.dev, halves(b))
 	}
+	if i, ok := m.shards[name]; ok {
+		m.text.shards[i] = shard{kind, shape[0], bytes.Clone(b)}
+		return nil
+	}
 	if layer, ok := strings.CutSuffix(name, ".weight"); ok {
 		if t := m.tables[layer]; t != nil {
 			return t.put(m.dev, b)
@@ -132,7 +141,7 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 		if n := m.linears[layer]; n != nil {
 			return n.putWeight(m.dev, b)
 		}
-		m.held[layer] = append([]byte(nil), b...)
+		m.held[layer] = bytes.Clone(b)
 		return nil
 	}
 	layer, ok := strings.CutSuffix(name, ".bias")

@@ -14,12 +14,17 @@ type TensorSpec struct {
 	// stands for any length (U8 only).
 	Shape []int
 	// Stage is the part of the file that holds the tensor: 0 is what pictures
-	// need (image tower, default labels), 1 the rest of the text side.
+	// need (image tower, default labels), 1 the rest of the text side, 2 the
+	// shards of the token table.
 	Stage int
 	// Default is the kind a converted model stores. A linear layer's weight
 	// may be of any kind that qtype.Kind.Linear names, a table's or a
 	// depthwise filter's Q8R or F16; no other exchange is allowed.
 	Default qtype.Kind
+	// Of and From say of a shard that it is the rows of tensor Of from From on,
+	// as Config.Whole has it. The file keeps a shard in a frame of its own.
+	Of   string
+	From int
 
 	role role
 }
@@ -39,6 +44,7 @@ const (
 	biasRole               // of the weight before it
 	tableRole              // rows to gather
 	valuesRole             // F16, kept as float32 rows: norms, positions, the class token
+	shardRole              // rows to gather, kept outside of the device
 )
 
 // ErrTensor is wrapped by every error of Check.
@@ -136,16 +142,30 @@ func (l *specs) vit(im *Image, embed int) {
 
 func (l *specs) textTransformer(tx *Text, embed int) {
 	l.add("text.merges", textRole, qtype.U8, 0)
-	l.add("text.token.weight", tableRole, qtype.Q8R, tx.Vocab, tx.Width)
+	if tx.TokenShards == 0 {
+		l.add(tokenTable, tableRole, qtype.Q8R, tx.Vocab, tx.Width)
+	}
 	l.add("text.position.weight", valuesRole, qtype.F16, tx.Context, tx.Width)
 	l.blocks("text", &tx.Transformer, tx.Width, qtype.Q8C)
 	l.norm("text.final", tx.Width)
 	l.linear("text.project", qtype.F16, embed, tx.Width)
+	l.stage = 2
+	for i := range tx.Shards() {
+		from := i * tx.TokenShards
+		l.add(ShardName(i), shardRole, qtype.Q8R, min(tx.TokenShards, tx.Vocab-from), tx.Width)
+		s := &l.list[len(l.list)-1]
+		s.Of, s.From = tokenTable, from
+	}
 }
+
+const tokenTable = "text.token.weight"
+
+// ShardName is the name of shard i of the token table.
+func ShardName(i int) string { return fmt.Sprintf("text.token.%03d.weight", i) }
 
 func (l *specs) bag(tx *Text, embed int) {
 	l.add("text.vocab", textRole, qtype.U8, 0)
-	l.add("text.token.weight", tableRole, qtype.Q8R, tx.Vocab, tx.Width)
+	l.add(tokenTable, tableRole, qtype.Q8R, tx.Vocab, tx.Width)
 	l.add("text.pool.weight", valuesRole, qtype.F16, 1, tx.Width)
 	l.linear("text.fc1", qtype.Q8C, tx.Hidden, tx.Width)
 	l.linear("text.fc2", qtype.Q8C, embed, tx.Hidden)
@@ -174,7 +194,7 @@ func (s TensorSpec) Check(kind qtype.Kind, shape []int) error {
 	switch s.role {
 	case linearRole:
 		allowed = kind.Linear()
-	case tableRole, filterRole:
+	case tableRole, filterRole, shardRole:
 		allowed = allowed || kind == qtype.F16
 	}
 	if !allowed {
@@ -199,10 +219,12 @@ type Stored struct {
 	Kind  qtype.Kind
 	Shape []int
 	Stage int
+	Alone bool // has a frame to itself
 }
 
 // Match reports whether a file's tensors, whose names differ from each other,
-// are exactly those of the model: kinds, shapes and stages as Tensors demands.
+// are exactly those of the model: kinds, shapes and stages as Tensors demands,
+// shards alone in their frames.
 func (c *Config) Match(stored []Stored) error {
 	specs := map[string]TensorSpec{}
 	for _, s := range c.Tensors() {
@@ -219,6 +241,9 @@ func (c *Config) Match(stored []Stored) error {
 		}
 		if t.Stage != s.Stage {
 			return fmt.Errorf("%w: %q is in stage %d, want %d", ErrTensor, t.Name, t.Stage, s.Stage)
+		}
+		if s.role == shardRole && !t.Alone {
+			return fmt.Errorf("%w: %q shares its frame, or has several", ErrTensor, t.Name)
 		}
 	}
 	for _, s := range c.Tensors() { // in the model's order, so that the error is always the same

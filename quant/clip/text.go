@@ -6,20 +6,34 @@ import (
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
+	"lqa/quant/qtype"
 )
 
 // textTower holds the text side's tokens and its list, which is recorded anew
 // for each number of tokens.
 type textTower struct {
-	ids     uint32 // [Context] uint32
+	ids     uint32 // [Context] uint32; none if there are shards
 	offsets map[string]uint32
 	list    uint32
 	tokens  int // what list is recorded for; 0: nothing
+
+	shards []shard   // of the token table, those that have come
+	rows   []float32 // room for a text's
+}
+
+// shard is a piece of a token table that is cut. It stays here, not on the
+// device: a text needs few rows of few shards.
+type shard struct {
+	kind qtype.Kind
+	rows int
+	b    []byte // nil: not here
 }
 
 func (m *Model) layoutText(l *device.Layout) {
 	tx := &m.cfg.Text
-	m.text.ids = l.Alloc(device.Activations, 4*tx.Context)
+	if m.text.shards = make([]shard, tx.Shards()); len(m.text.shards) == 0 {
+		m.text.ids = l.Alloc(device.Activations, 4*tx.Context)
+	}
 	t, at := m.record(l, func(t *tower) { t.text(tx, tx.Context) })
 	m.text.offsets, m.text.list = t.offsets, at
 	m.text.tokens = tx.Context
@@ -81,14 +95,12 @@ func (m *Model) putText(ids []int32) error {
 		}
 		ids = ids[:last+1]
 	}
-	words := make([]uint32, len(ids))
-	for i, id := range ids {
+	for _, id := range ids {
 		if id < 0 || int(id) >= tx.Vocab {
 			return fmt.Errorf("%w: token %d of %d", ErrConfig, id, tx.Vocab)
 		}
-		words[i] = uint32(id)
 	}
-	if err := m.dev.WriteU32(m.text.ids, words); err != nil {
+	if err := m.putTokens(ids); err != nil {
 		return err
 	}
 	if n := len(ids); n != m.text.tokens {
@@ -101,4 +113,41 @@ func (m *Model) putText(ids []int32) error {
 		m.text.tokens = n
 	}
 	return nil
+}
+
+// putTokens gives the device a text's ids or, where the token table is cut, the
+// rows themselves: the bits that gathering them there would give.
+func (m *Model) putTokens(ids []int32) error {
+	if len(m.text.shards) == 0 {
+		words := make([]uint32, len(ids))
+		for i, id := range ids {
+			words[i] = uint32(id)
+		}
+		return m.dev.WriteU32(m.text.ids, words)
+	}
+	if missing := m.MissingShards(nil, ids); len(missing) > 0 {
+		return fmt.Errorf("%w: %s", ErrOrder, ShardName(missing[0]))
+	}
+	w, each := m.cfg.Text.Width, m.cfg.Text.TokenShards
+	m.text.rows = slices.Grow(m.text.rows[:0], len(ids)*w)[:len(ids)*w]
+	for i, id := range ids {
+		s := &m.text.shards[int(id)/each]
+		s.kind.Row(m.text.rows[i*w:(i+1)*w], s.b, s.rows, int(id)%each)
+	}
+	return m.dev.WriteF32(m.text.offsets["x"], m.text.rows)
+}
+
+// MissingShards adds to list, which stays sorted and without doubles, the
+// numbers of the shards that EncodeText needs for ids and that have not come.
+func (m *Model) MissingShards(list []int, ids []int32) []int {
+	for _, id := range ids {
+		if len(m.text.shards) == 0 || id < 0 || int(id) >= m.cfg.Text.Vocab {
+			continue
+		}
+		n := int(id) / m.cfg.Text.TokenShards
+		if at, there := slices.BinarySearch(list, n); !there && m.text.shards[n].b == nil {
+			list = slices.Insert(list, at, n)
+		}
+	}
+	return list
 }

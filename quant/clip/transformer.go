@@ -36,7 +36,9 @@ func (t *tower) vit(im *Image, tokens uint32) {
 // Under the causal mask no token after it could change it.
 func (t *tower) textTransformer(tx *Text, n int) {
 	x := t.buf("x", 4*n*tx.Width)
-	t.add(t.m.tables["text.token"].gather(t.m.text.ids, x, n))
+	if table := t.m.tables["text.token"]; table != nil {
+		t.add(table.gather(t.m.text.ids, x, n))
+	} // else putTokens has written x
 	t.add(kernel.Add{Y: x, X: t.m.values["text.position.weight"].at, N: n * tx.Width})
 	last := t.blocks("text", &tx.Transformer, tx.Width, n, n-1, true)
 	y := t.buf("y", 4*tx.Width)

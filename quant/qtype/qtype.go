@@ -234,6 +234,21 @@ func (k Kind) Dequantize(b []byte, shape []int) ([]float32, error) {
 	return x, nil
 }
 
+// Row writes row i of a Q8R or F16 tensor [rows, len(dst)] to dst, as Dequantize
+// does.
+func (k Kind) Row(dst []float32, b []byte, rows, i int) {
+	if d := len(dst); k == F16 {
+		numeric.FromFloat16(dst, b[2*i*d:2*(i+1)*d])
+		return
+	}
+	var scale [1]float32
+	numeric.FromFloat16(scale[:], b[2*i:2*i+2])
+	codes := b[k.ScaleBytes(rows)+i*len(dst):]
+	for j := range dst {
+		dst[j] = scale[0] * float32(int8(codes[j]))
+	}
+}
+
 // CheckScales reports whether the scales of a tensor of a scaled kind are all
 // positive and finite. Padding must be zero. Kinds without scales pass.
 func (k Kind) CheckScales(b []byte, shape []int) error {

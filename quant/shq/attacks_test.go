@@ -219,6 +219,9 @@ func TestAttacks(t *testing.T) {
 		if !errors.Is(err, a.want) || !strings.Contains(err.Error(), a.says) {
 			t.Errorf("%s: %v, want %v with %q", a.name, err, a.want, a.says)
 		}
+		if _, err := readFrames(file, Limits{}, nil); a.name != "trailing" && (!errors.Is(err, a.want) || !strings.Contains(err.Error(), a.says)) {
+			t.Errorf("%s, by frames: %v, want %v with %q", a.name, err, a.want, a.says)
+		}
 		// Far below what huge files claim, above a decoder and the largest manifest.
 		if n := after.TotalAlloc - before.TotalAlloc; n > 16<<20 {
 			t.Errorf("%s: %d bytes allocated for a file of %d", a.name, n, len(file))

@@ -127,6 +127,22 @@ func (m *Manifest) Place(i int) (stage int, offset int64) {
 	return stage, offset
 }
 
+// Alone reports whether tensor i has one frame, and that to itself.
+func (m *Manifest) Alone(i int) bool {
+	t := &m.Tensors[i]
+	return t.Offset == 0 && t.Bytes() <= m.Frames[t.Frame].Raw && (i+1 == len(m.Tensors) || m.Tensors[i+1].Frame != t.Frame)
+}
+
+// StageEnd returns the length of the file up to the end of stage.
+func (m *Manifest) StageEnd(stage int) (end int64) {
+	for i := range m.Frames {
+		if f := &m.Frames[i]; f.Stage <= stage {
+			end = f.Offset + int64(f.Size)
+		}
+	}
+	return end
+}
+
 // parseManifest decodes a manifest without building more tensors or frames
 // than l allows: three bytes of JSON would else become a hundred of memory.
 func parseManifest(raw []byte, l Limits) (*Manifest, error) {

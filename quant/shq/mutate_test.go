@@ -167,8 +167,15 @@ func drain(t testing.TB, file []byte) {
 		t.Fatalf("accepted %+v", m)
 	}
 	raw := make([]int64, m.Stages())
-	for _, f := range m.Frames {
+	for i, f := range m.Frames {
 		raw[f.Stage] += int64(f.Raw)
+		if f.Offset >= int64(len(file)) {
+			continue
+		}
+		b, err := r.Decode(nil, i, file[f.Offset:min(f.Offset+int64(f.Size), int64(len(file)))])
+		if err == nil && len(b) != f.Raw || err != nil && !errors.Is(err, ErrTruncated) && !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("frame %d of %d raw bytes: %d, %v", i, f.Raw, len(b), err)
+		}
 	}
 	for i := range m.Tensors {
 		stage, at := m.Place(i)

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/klauspost/compress/zstd"
 )
@@ -19,7 +20,7 @@ type Reader struct {
 	hash     func([]byte) [32]byte
 	manifest *Manifest
 	sum      [32]byte
-	gaps     []gap // of the frames from next on
+	gaps     []gap // in the frames' order
 	next     int   // frame
 	zstd     *zstd.Decoder
 	packed   []byte // room for the largest frame, compressed
@@ -27,6 +28,7 @@ type Reader struct {
 	tensor   int    // the next that NextTensors hands out
 	partial  []byte // of it, from frames before
 	err      error  // sticky
+	closed   bool
 }
 
 // NewReader reads header and manifest from r and checks both whole: after it,
@@ -95,10 +97,13 @@ func (r *Reader) Hash() [32]byte { return r.sum }
 // Close frees the decoder. It does not close the underlying reader.
 func (r *Reader) Close() {
 	r.zstd.Close()
+	r.closed = true
 	if r.err == nil {
-		r.err = errors.New("shq: reader is closed")
+		r.err = errClosed
 	}
 }
+
+var errClosed = errors.New("shq: reader is closed")
 
 // Next reads, checks and decompresses the next frame. raw stays valid until
 // the call after. After the last frame the error is io.EOF; an error comes
@@ -170,12 +175,33 @@ func (r *Reader) end() error {
 
 func (r *Reader) read(i int) ([]byte, error) {
 	f := &r.manifest.Frames[i]
-	corrupt := func(why string) error {
-		return &FrameError{Frame: i, Offset: f.Offset, Reason: why, Err: ErrCorrupt}
-	}
 	packed := r.packed[:f.Size]
 	if _, err := io.ReadFull(r.r, packed); err != nil {
 		return nil, readError(err, fmt.Sprintf("frame %d at byte %d", i, f.Offset))
+	}
+	return r.decode(r.raw[:0], i, packed)
+}
+
+// Decode checks and decompresses frame i, whose bytes the caller has got by
+// other ways than the stream, and appends them to dst. Calls may come in any
+// order, between and after those of Next, which they do not disturb.
+func (r *Reader) Decode(dst []byte, i int, packed []byte) ([]byte, error) {
+	f := &r.manifest.Frames[i]
+	switch {
+	case r.closed:
+		return nil, errClosed
+	case len(packed) < f.Size:
+		return nil, &FrameError{Frame: i, Offset: f.Offset, Reason: fmt.Sprintf("%d bytes of %d", len(packed), f.Size), Err: ErrTruncated}
+	case len(packed) > f.Size:
+		return nil, &FrameError{Frame: i, Offset: f.Offset, Reason: fmt.Sprintf("%d bytes, not %d", len(packed), f.Size), Err: ErrCorrupt}
+	}
+	return r.decode(dst, i, packed)
+}
+
+func (r *Reader) decode(dst []byte, i int, packed []byte) ([]byte, error) {
+	f := &r.manifest.Frames[i]
+	corrupt := func(why string) error {
+		return &FrameError{Frame: i, Offset: f.Offset, Reason: why, Err: ErrCorrupt}
 	}
 	if sum := r.hash(packed); hex.EncodeToString(sum[:]) != f.SHA256 {
 		return nil, corrupt("SHA-256 differs")
@@ -183,22 +209,25 @@ func (r *Reader) read(i int) ([]byte, error) {
 	if err := checkZstd(packed, f.Raw); err != nil {
 		return nil, corrupt(err.Error())
 	}
-	raw, err := r.zstd.DecodeAll(packed, r.raw[:0])
+	// The decoder stops at dst's capacity, so there must be room and no more.
+	dst = slices.Grow(dst, f.Raw)
+	all, err := r.zstd.DecodeAll(packed, dst[:len(dst):len(dst)+f.Raw])
 	if err != nil {
 		return nil, corrupt("zstd: " + err.Error())
 	}
+	raw := all[len(dst):]
 	if len(raw) != f.Raw {
 		return nil, corrupt(fmt.Sprintf("%d raw bytes, want %d", len(raw), f.Raw))
 	}
-	for len(r.gaps) > 0 && r.gaps[0].frame == i {
-		for _, b := range raw[r.gaps[0].from:r.gaps[0].to] {
+	at, _ := slices.BinarySearchFunc(r.gaps, i, func(g gap, frame int) int { return g.frame - frame })
+	for ; at < len(r.gaps) && r.gaps[at].frame == i; at++ {
+		for _, b := range raw[r.gaps[at].from:r.gaps[at].to] {
 			if b != 0 {
-				return nil, corrupt(fmt.Sprintf("padding before byte %d is not zero", r.gaps[0].to))
+				return nil, corrupt(fmt.Sprintf("padding before byte %d is not zero", r.gaps[at].to))
 			}
 		}
-		r.gaps = r.gaps[1:]
 	}
-	return raw, nil
+	return all, nil
 }
 
 // checkZstd walks the blocks of packed: it must be exactly one zstd frame,

@@ -7,6 +7,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 
 	"lqa/quant/qtype"
@@ -69,6 +70,26 @@ func readAll(file []byte, l Limits) (*Manifest, [][]byte, error) {
 	}
 }
 
+// readFrames reads header and manifest, then each frame by itself, the last one
+// first, and returns the frames' raw bytes.
+func readFrames(file []byte, l Limits, hash func([]byte) [32]byte) ([][]byte, error) {
+	r, err := NewReader(bytes.NewReader(file), l, hash)
+	if err != nil {
+		return nil, err
+	}
+	defer r.Close()
+	frames := r.Manifest().Frames
+	raw := make([][]byte, len(frames))
+	for i := len(frames) - 1; i >= 0; i-- {
+		f := &frames[i]
+		n := int64(len(file))
+		if raw[i], err = r.Decode(nil, i, file[min(f.Offset, n):min(f.Offset+int64(f.Size), n)]); err != nil {
+			return nil, err
+		}
+	}
+	return raw, nil
+}
+
 func TestWrite_RoundTrip(t *testing.T) {
 	for _, big := range []bool{false, true} {
 		stages, file := sample(t, big)
@@ -98,6 +119,10 @@ func TestWrite_RoundTrip(t *testing.T) {
 				}
 				i++
 			}
+		}
+		frames, err := readFrames(file, Limits{}, nil)
+		if err != nil || !bytes.Equal(slices.Concat(frames...), slices.Concat(streams...)) {
+			t.Errorf("read frame by frame: other bytes (%v)", err)
 		}
 		_, again := sample(t, big)
 		if !bytes.Equal(file, again) {
@@ -129,5 +154,121 @@ func TestManifest_Encode(t *testing.T) {
 	again, err := parseManifest(got, Limits{}.withDefaults())
 	if err != nil || !reflect.DeepEqual(again, m) {
 		t.Errorf("%+v, %v", again, err)
+	}
+}
+
+// TestWrite_Alone: a frame begins and ends with each tensor that wants that,
+// whatever stands around it, and no other frame does.
+func TestWrite_Alone(t *testing.T) {
+	tensor := func(name string, n int, alone bool) TensorData {
+		return TensorData{Name: name, Kind: qtype.U8, Shape: []int{n}, Data: bytes.Repeat([]byte{name[0]}, n), Alone: alone}
+	}
+	stages := [][]TensorData{
+		{tensor("a", 5, false), tensor("b", 7, true), tensor("c", 16, true), tensor("d", 3, false), tensor("e", 4, false)},
+		{tensor("f", FrameRawBytes, true), tensor("g", 9, true)},
+		{tensor("h", 9, false)},
+	}
+	var out bytes.Buffer
+	if err := Write(&out, Manifest{Model: []byte("{}")}, stages); err != nil {
+		t.Fatal(err)
+	}
+	file := out.Bytes()
+	m, _, err := readAll(file, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if n := len(m.Frames); n != 7 {
+		t.Errorf("%d frames, want 7", n)
+	}
+	raw, err := readFrames(file, Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := slices.Concat(stages...)
+	for i := range m.Tensors {
+		x := &m.Tensors[i]
+		if got := m.Alone(i); got != (want[i].Alone || x.Name == "a" || x.Name == "h") { // these two by chance
+			t.Errorf("%s: alone %v, frame %d", x.Name, got, x.Frame)
+		}
+		if b := raw[x.Frame][x.Offset:]; !bytes.Equal(b[:x.Bytes()], want[i].Data) {
+			t.Errorf("%s: other bytes", x.Name)
+		}
+	}
+	if got, want := m.StageEnd(0), m.Frames[4].Offset; got != want {
+		t.Errorf("stage 0 ends at %d, want %d", got, want)
+	}
+	if got := m.StageEnd(2); got != int64(len(file)) {
+		t.Errorf("stage 2 ends at %d of %d", got, len(file))
+	}
+	if err := Write(io.Discard, Manifest{Model: []byte("{}")}, [][]TensorData{{tensor("a", FrameRawBytes+1, true)}}); err == nil {
+		t.Error("a tensor larger than a frame has one to itself")
+	}
+}
+
+// TestManifest_Alone: a tensor that goes on in the next frame is not alone,
+// nor is one that begins within a frame.
+func TestManifest_Alone(t *testing.T) {
+	_, file := sample(t, true)
+	m, _, err := readAll(file, Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i := range m.Tensors {
+		if m.Alone(i) {
+			t.Errorf("%+v is alone in %+v", m.Tensors[i], m.Frames)
+		}
+	}
+}
+
+// TestReader_Decode: frames fetched by other ways are checked as those of the
+// stream, which goes on as if nothing had been.
+func TestReader_Decode(t *testing.T) {
+	_, file := sample(t, true)
+	want, err := readFrames(file, Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, err := NewReader(bytes.NewReader(file), Limits{}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	frame := func(i int) []byte {
+		f := &r.Manifest().Frames[i]
+		return bytes.Clone(file[f.Offset : f.Offset+int64(f.Size)])
+	}
+	last := len(want) - 1
+	flipped := frame(last)
+	flipped[len(flipped)/2] ^= 1
+	for name, c := range map[string]struct {
+		packed []byte
+		want   error
+	}{
+		"nothing": {nil, ErrTruncated}, "short": {frame(last)[1:], ErrTruncated}, "long": {append(frame(last), 0), ErrCorrupt},
+		"flipped": {flipped, ErrCorrupt}, "another": {frame(0)[:len(flipped)], ErrCorrupt},
+	} {
+		if _, err := r.Decode(nil, last, c.packed); !errors.Is(err, c.want) {
+			t.Errorf("%s: %v, want %v", name, err, c.want)
+		}
+	}
+	for i := range want {
+		got, raw, err := r.Next()
+		if err != nil || got != i {
+			t.Fatal(got, err)
+		}
+		other, err := r.Decode([]byte("so far"), last-i, frame(last-i))
+		if err != nil || string(other[:6]) != "so far" || !bytes.Equal(other[6:], want[last-i]) {
+			t.Errorf("frame %d: other bytes (%v)", last-i, err)
+		}
+		if !bytes.Equal(raw, want[i]) {
+			t.Errorf("Decode spoils frame %d of the stream", i)
+		}
+	}
+	if _, _, err := r.Next(); err != io.EOF {
+		t.Error(err)
+	}
+	r.Close()
+	if _, err := r.Decode(nil, 0, frame(0)); err == nil {
+		t.Error("decodes after Close")
 	}
 }
