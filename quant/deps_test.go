@@ -50,7 +50,7 @@ var arrows = []arrow{
 	{"quant/clip", []string{"quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "towers know no file format and no adaptation"},
 	{"quant/checkpoint", []string{"quant/numeric", "quant/qtype"}, "other people's files: named tensors out, no model known"},
 	{"quant/checkpoint/hub", []string{"quant/checkpoint"}, "fetching knows no model"},
-	{"quant/calibrate", []string{"quant/clip", "quant/qtype", "quant/numeric", "quant/device", "quant/kernel"}, "handed a host, so that it can run in a page"},
+	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "handed a host, so that it can run in a page"},
 	{"quant/convert", []string{"quant/calibrate", "quant/checkpoint", "quant/clip", "quant/device", "quant/numeric", "quant/qtype", "quant/shq"}, "named tensors in, a .shq out: no files, no network, so that it can run in a page"},
 	{"quant/engine", []string{"quant/clip", "quant/device", "quant/kernel", "quant/numeric", "quant/qtype", "quant/shq"}, "host-neutral: worker, eval and tests hand it a host; adaptation sits above"},
 	{"quant/engine/enginetest", []string{"quant/clip", "quant/numeric", "quant/qtype", "quant/shq"}, "a small model for tests"},

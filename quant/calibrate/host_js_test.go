@@ -5,6 +5,4 @@ import (
 	"lqa/quant/device/browser"
 )
 
-const isNative = false
-
 func newHost() device.Host { return browser.New(browser.Options{}) }

@@ -7,6 +7,4 @@ import (
 	"lqa/quant/device/native"
 )
 
-const isNative = true
-
 func newHost() device.Host { return native.New() }

@@ -34,8 +34,8 @@ func (t *tower) image(im *Image) {
 	}
 }
 
-// blockOf is what the names of a convolutional block's tensors begin with.
-func blockOf(i int) string { return fmt.Sprintf("image.block.%02d.", i) }
+// BlockPrefix is what the names of a convolutional block's tensors begin with.
+func BlockPrefix(i int) string { return fmt.Sprintf("image.block.%02d.", i) }
 
 // efficientNetLite records the EfficientNet-Lite tower (M. Tan, Q. Le, 2019;
 // the Lite variant has ReLU6 and no squeeze-excite). Blocks read buffer "a" or
@@ -50,7 +50,7 @@ func (t *tower) efficientNetLite(im *Image) {
 	t.linearFrom("image.stem", patches, stemK*stemK*3, y, size*size, 0, 6, false)
 
 	for i, b := range im.Blocks {
-		name := blockOf(i)
+		name := BlockPrefix(i)
 		filters := t.m.filters[name+"depthwise"]
 		wide := b.In * b.Expand
 		x := t.buf(in, 0)

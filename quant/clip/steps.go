@@ -49,25 +49,29 @@ func (m *Model) PutFloat(name string, x []float32) error {
 		layer = strings.TrimSuffix(name, ".bias")
 	}
 	if n := m.linears[layer]; n != nil {
-		if want := n.rows * n.cols; weight && len(x) != want {
-			return sizeError(name, len(x), want)
-		} else if !weight && len(x) != n.rows {
-			return sizeError(name, len(x), n.rows)
-		}
-		if !weight {
+		switch want := n.rows * n.cols; {
+		case !weight && len(x) == n.rows:
 			return n.putBias(m, read)
+		case !weight:
+			return sizeError(name, len(x), n.rows)
+		case len(x) == want:
+			return n.putFloats(m.dev, read)
+		default:
+			return sizeError(name, len(x), want)
 		}
-		return n.putFloats(m.dev, read)
 	}
-	kind, shape := qtype.F16, []int{len(x)}
-	if f := m.filters[layer]; f != nil && weight {
-		shape = []int{f.channels, f.taps}
-	} else if t := m.tables[layer]; t != nil && weight {
+	t, f := m.tables[layer], m.filters[layer]
+	kind := qtype.F16
+	var shape []int
+	switch {
+	case t != nil && weight:
 		kind, shape = t.kind, []int{t.rows, t.cols}
-	} else if f == nil {
-		return fmt.Errorf("%w: %q is none of this model's", ErrTensor, name)
-	} else {
+	case f != nil && weight:
+		shape = []int{f.channels, f.taps}
+	case f != nil:
 		shape = []int{f.channels}
+	default:
+		return fmt.Errorf("%w: %q is none of this model's", ErrTensor, name)
 	}
 	want := 1
 	for _, d := range shape {

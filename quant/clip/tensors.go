@@ -116,7 +116,7 @@ func (l *specs) efficientNetLite(im *Image, embed int) {
 	l.layer("image.stem", stemRole, qtype.F16, im.Stem, 27)
 	width := im.Stem
 	for i, b := range im.Blocks {
-		name := blockOf(i)
+		name := BlockPrefix(i)
 		expanded := b.In * b.Expand
 		if b.Expand != 1 {
 			l.linear(name+"expand", qtype.Q8C, expanded, b.In)
@@ -174,7 +174,7 @@ func (l *specs) bag(tx *Text, embed int) {
 // blocks adds a transformer's blocks.
 func (l *specs) blocks(tower string, x *Transformer, width int, kind qtype.Kind) {
 	for i := range x.Layers {
-		name := blockName(tower, i)
+		name := LayerPrefix(tower, i)
 		l.norm(name+"norm1", width)
 		l.linear(name+"attn.in", kind, 3*width, width)
 		l.linear(name+"attn.out", kind, width, width)
@@ -184,8 +184,8 @@ func (l *specs) blocks(tower string, x *Transformer, width int, kind qtype.Kind)
 	}
 }
 
-// blockName is what the names of a transformer block's tensors begin with.
-func blockName(tower string, i int) string { return fmt.Sprintf("%s.layer.%02d.", tower, i) }
+// LayerPrefix is what the names of a transformer block's tensors begin with.
+func LayerPrefix(tower string, i int) string { return fmt.Sprintf("%s.layer.%02d.", tower, i) }
 
 // Check reports whether a tensor of this kind and shape is what s demands.
 // Its size in bytes is then bounded by qtype.Kind.Size.

@@ -52,7 +52,7 @@ func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causa
 	x, y := t.buf("x", 4*n*width), t.buf("y", 4*n*width)
 	wide := t.buf("wide", 4*n*max(3*width, stride(c.MLP)))
 	for i := range c.Layers {
-		name := blockName(tower, i)
+		name := LayerPrefix(tower, i)
 		t.norm(name+"norm1", x, y, n, width, c.Eps)
 		t.linear(name+"attn.in", y, wide, n, -kernel.Inf, kernel.Inf)
 		a := kernel.Attention{X: wide, Y: y, T: n, To: n, H: c.Heads, D: width / c.Heads, LDX: 3 * width, LDY: width,
