@@ -3,7 +3,6 @@ package calibrate
 import (
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -49,8 +48,10 @@ type worker struct {
 
 // Open lays a float model out on host and loads it from src. More hosts share
 // the work, each with a copy of the model, in a goroutine of its own; results
-// do not depend on how many there are. The tensors of labels may be missing.
+// do not depend on how many there are. Of src it reads the towers' tensors, not
+// what is computed with a model: labels, the mean of images.
 func Open(host device.Host, cfg *clip.Config, src Source, more ...device.Host) (*Model, error) {
+	cfg = towersOf(cfg)
 	m := &Model{cfg: cfg, workers: make([]*worker, 1+len(more))}
 	hosts := append([]device.Host{host}, more...)
 	for i, h := range hosts {
@@ -63,6 +64,13 @@ func Open(host device.Host, cfg *clip.Config, src Source, more ...device.Host) (
 		return nil, err
 	}
 	return m, nil
+}
+
+// towersOf is cfg without what is computed with a model.
+func towersOf(cfg *clip.Config) *clip.Config {
+	c := *cfg.Whole()
+	c.ImageMean, c.Text.Defaults, c.Text.Ready = false, nil, 0
+	return &c
 }
 
 func newWorker(host device.Host, cfg *clip.Config) (*worker, error) {
@@ -91,9 +99,7 @@ func (m *Model) Load(src Source) error {
 			continue
 		}
 		shape, ok := src.Shape(s.Name)
-		if !ok && strings.HasPrefix(s.Name, "label.") {
-			continue
-		} else if !ok {
+		if !ok {
 			return fmt.Errorf("%w: %s %v is missing", clip.ErrTensor, s.Name, s.Shape)
 		}
 		if err := s.Check(s.Default, shape); err != nil {

@@ -1,0 +1,209 @@
+package calibrate
+
+import (
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+
+	"lqa/quant/clip"
+	"lqa/quant/engine/enginetest"
+	"lqa/quant/numeric"
+)
+
+// outliers are a model whose channels are scaled by up to 50 where that changes
+// nothing, with the inverse in the layers that read them: what makes real CLIPs
+// hard to quantize.
+func outliers(t *testing.T, cfg *clip.Config, src Source) Source {
+	t.Helper()
+	edges := edgesOf(cfg)
+	f, err := balance(src, edges, func(*edge, int, float32) float32 { return 1 }, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n, e := range edges {
+		for c := range e.s {
+			e.s[c] = 1
+			switch (c + n) % 17 {
+			case 3:
+				e.s[c] = 1.0 / 50
+			case 8:
+				e.s[c] = 50
+			case 12:
+				e.s[c] = 1.0 / 20
+			}
+		}
+	}
+	return f
+}
+
+// far is the largest difference of embeddings.
+func far(a, b [][]float32) float64 {
+	var most float64
+	for i := range a {
+		for j := range a[i] {
+			most = max(most, math.Abs(float64(a[i][j]-b[i][j])))
+		}
+	}
+	return most
+}
+
+// TestFold: outliers in or not, the folded model computes the same, what is
+// said of it is what would be seen of it, and no channel stands out any more.
+func TestFold(t *testing.T) {
+	for name, config := range towers {
+		for _, planted := range []bool{false, true} {
+			t.Run(name+map[bool]string{true: "/outliers", false: ""}[planted], func(t *testing.T) {
+				cfg := config()
+				var src Source = random{cfg}
+				m := open(t, cfg, src, 1)
+				p, tx := pictures(5), texts(cfg)
+				want := embeddings(t, m, p, tx)
+				if err := m.Load(halves{src}); err != nil {
+					t.Fatal(err)
+				}
+				rounding := far(embeddings(t, m, p, tx), want)
+				if planted {
+					src = outliers(t, cfg, src)
+				}
+				if err := m.Load(src); err != nil {
+					t.Fatal(err)
+				}
+				if d := far(embeddings(t, m, p, tx), want); d > 1e-4 {
+					t.Fatalf("the planted scales move embeddings by %v", d)
+				}
+				stats, err := m.Collect(p, tx, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				before := unevenness(cfg, stats)
+				src, err = Fold(cfg, src, stats, Alpha)
+				if err != nil {
+					t.Fatal(err)
+				}
+				if err := m.Load(halves{src}); err != nil {
+					t.Fatal(err)
+				}
+				if d := far(embeddings(t, m, p, tx), want); d > 2*rounding {
+					t.Errorf("folded and stored as float16, embeddings move by %v, not folded %v", d, rounding)
+				}
+				if err := m.Load(src); err != nil {
+					t.Fatal(err)
+				}
+				if d := far(embeddings(t, m, p, tx), want); d > 1e-4 {
+					t.Errorf("folding moves embeddings by %v", d)
+				}
+				seen, err := m.Collect(p, tx, nil)
+				if err != nil {
+					t.Fatal(err)
+				}
+				for name, l := range seen.layers {
+					said := stats.Layer(name)
+					for i := range l.K {
+						for j := range l.K {
+							// The layers before have moved by roundings alone.
+							size := math.Sqrt(float64(l.At(i, i)) * float64(l.At(j, j)))
+							if d := math.Abs(float64(said.At(i, j) - l.At(i, j))); d > 1e-4*size+1e-20 {
+								t.Fatalf("%s: H[%d,%d] is said to be %v, and is %v", name, i, j, said.At(i, j), l.At(i, j))
+							}
+						}
+						if d := math.Abs(float64(said.Max[i] - l.Max[i])); d > 1e-3*float64(l.Max[i])+1e-6 {
+							t.Fatalf("%s: Max[%d] is said to be %v, and is %v", name, i, said.Max[i], l.Max[i])
+						}
+					}
+				}
+				after := unevenness(cfg, stats)
+				t.Logf("largest channel over the median: %.1f, folded %.1f", before, after)
+				if planted && !(after < before/3) {
+					t.Errorf("outliers are still there: the largest channel is %.1f times the median, was %.1f", after, before)
+				}
+			})
+		}
+	}
+}
+
+// unevenness is the worst of the layers that folding can help: their largest
+// channel over the median.
+func unevenness(cfg *clip.Config, s *Stats) (worst float32) {
+	for _, e := range edgesOf(cfg) {
+		for _, to := range e.to {
+			m := slices.Clone(s.Layer(to).Max)
+			slices.Sort(m)
+			worst = max(worst, m[len(m)-1]/m[len(m)/2])
+		}
+	}
+	return worst
+}
+
+// halves rounds to float16, as a file does.
+type halves struct{ Source }
+
+func (h halves) Float32(name string) ([]float32, error) {
+	x, err := h.Source.Float32(name)
+	for i, v := range x {
+		x[i] = numeric.RoundFloat16(v)
+	}
+	return x, err
+}
+
+// TestFold_Unseen: without pictures the image tower stays, bit for bit.
+func TestFold_Unseen(t *testing.T) {
+	cfg := enginetest.CLIPConfig()
+	src := random{cfg}
+	stats, err := open(t, cfg, src, 1).Collect(nil, texts(cfg), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := Fold(cfg, src, stats, Alpha)
+	if err != nil {
+		t.Fatal(err)
+	}
+	changed := 0
+	for _, name := range src.Names() {
+		a, _ := src.Float32(name)
+		b, err := f.Float32(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !slices.Equal(a, b) {
+			changed++
+			if !strings.HasPrefix(name, "text.") {
+				t.Errorf("%s has changed", name)
+			}
+		}
+	}
+	if changed == 0 {
+		t.Error("the text tower has not changed")
+	}
+	for _, alpha := range []float32{-0.1, 1.1, float32(math.NaN())} {
+		if _, err := Fold(cfg, src, stats, alpha); !errors.Is(err, ErrInput) {
+			t.Errorf("alpha %v: %v", alpha, err)
+		}
+	}
+}
+
+// TestFactors: no range, however odd, takes weights out of float16's.
+func TestFactors(t *testing.T) {
+	values := []float32{0, 1e-30, 1e-6, 1, 300, 60000, 1e30}
+	var x, made, read []float32
+	for _, a := range values {
+		for _, b := range values {
+			for _, c := range values {
+				x, made, read = append(x, a), append(made, b), append(read, c)
+			}
+		}
+	}
+	for _, alpha := range []float32{0, 0.5, 1} {
+		for c, s := range factors(x, made, read, alpha) {
+			if !(s >= 1/maxFactor && s <= maxFactor) {
+				t.Fatalf("alpha %v: factor %v for %v, %v, %v", alpha, s, x[c], made[c], read[c])
+			}
+			for _, w := range [][2]float32{{made[c], made[c] / s}, {read[c], read[c] * s}} {
+				if was, is := w[0], w[1]; is > was && is > 1.001*mostLarge || is < was && is < 0.999*leastLarge {
+					t.Fatalf("alpha %v: %v becomes %v", alpha, was, is)
+				}
+			}
+		}
+	}
+}
