@@ -61,6 +61,7 @@ func TestParseConfig(t *testing.T) {
 		"vocab":       func(c *Config) { c.Text.Vocab = 1 << 30 },
 		"context":     func(c *Config) { c.Text.Context = 0 },
 		"templates":   func(c *Config) { c.Text.Templates = nil },
+		"shards":      func(c *Config) { c.Text.TokenShards = 30 },
 		"ready":       func(c *Config) { c.Text.Ready = -1 },
 	} {
 		refuse(t, name, small(), spoil)
@@ -112,6 +113,10 @@ func TestParseConfig_CLIP(t *testing.T) {
 		"eos outside":      func(c *Config) { c.Text.EOS = 600 },
 		"eos below zero":   func(c *Config) { c.Text.EOS = -1 },
 		"no eos":           func(c *Config) { c.Text.EOS = 0 },
+		"huge shards":      func(c *Config) { c.Text.TokenShards = 601 },
+		"shards below 0":   func(c *Config) { c.Text.TokenShards = -1 },
+		"wide shards":      func(c *Config) { c.Text.Vocab, c.Text.Width, c.Text.Heads, c.Text.TokenShards = 49408, 512, 8, 1025 },
+		"many shards":      func(c *Config) { c.Text.Vocab, c.Text.TokenShards = 49408, 49 },
 		"bag, not hidden":  func(c *Config) { c.Text.Kind = "bag" },
 	} {
 		refuse(t, name, smallCLIP(), spoil)

@@ -2,6 +2,7 @@ package clip
 
 import (
 	"errors"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -110,6 +111,48 @@ func TestTensors_CLIP(t *testing.T) {
 	// Patch, two values, two norms outside, twelve a block, projection; then merges, two tables, a norm, one block, projection.
 	if n := 2 + 2 + 4 + 2*12 + 2 + 3 + 2 + 12 + 2; len(order) != n {
 		t.Errorf("%d tensors, want %d: %v", len(order), n, order)
+	}
+}
+
+// TestTensors_Shards: shards replace the table, in a stage of their own, and hold
+// its rows.
+func TestTensors_Shards(t *testing.T) {
+	c := smallCLIP()
+	c.Text.TokenShards = 250
+	all := c.Tensors()
+	shards := all[len(all)-3:]
+	for i, s := range shards {
+		want := TensorSpec{Name: []string{"text.token.000.weight", "text.token.001.weight", "text.token.002.weight"}[i],
+			Shape: [][]int{{250, 16}, {250, 16}, {100, 16}}[i], Stage: 2, Default: qtype.Q8R, Of: "text.token.weight", From: 250 * i, role: shardRole}
+		if !reflect.DeepEqual(s, want) {
+			t.Errorf("shard %d is %+v, want %+v", i, s, want)
+		}
+	}
+	whole := slices.DeleteFunc(smallCLIP().Tensors(), func(s TensorSpec) bool { return s.Name == "text.token.weight" })
+	if !reflect.DeepEqual(all[:len(all)-3], whole) {
+		t.Errorf("beside the shards: %v, want %v", all[:len(all)-3], whole)
+	}
+	if !reflect.DeepEqual(c.Whole(), smallCLIP()) || c.Text.Shards() != 3 || smallCLIP().Text.Shards() != 0 {
+		t.Errorf("whole: %+v", c.Whole())
+	}
+
+	var stored []Stored
+	for _, s := range all {
+		shape := slices.Clone(s.Shape)
+		for i := range shape {
+			shape[i] = max(1, shape[i])
+		}
+		stored = append(stored, Stored{Name: s.Name, Kind: s.Default, Shape: shape, Stage: s.Stage, Alone: s.Stage == 2})
+	}
+	if err := c.Match(stored); err != nil {
+		t.Error(err)
+	}
+	if err := smallCLIP().Match(stored); !errors.Is(err, ErrTensor) {
+		t.Errorf("shards where there should be none: %v", err)
+	}
+	stored[len(stored)-2].Alone = false
+	if err := c.Match(stored); !errors.Is(err, ErrTensor) || !strings.Contains(err.Error(), shards[1].Name) {
+		t.Errorf("a shard among others: %v", err)
 	}
 }
 

@@ -18,13 +18,6 @@ import (
 	"lqa/quant/shq"
 )
 
-// Source is where the float tensors come from; a checkpoint.Safetensors is one.
-type Source interface {
-	Names() []string
-	Shape(name string) ([]int, bool)
-	Float32(name string) ([]float32, error) // row-major
-}
-
 // Input is a float model: the parts of a float model directory.
 type Input struct {
 	Config     []byte // model.json: the manifest's "model" object, as clip.ParseConfig reads it
@@ -80,13 +73,15 @@ var (
 // Convert writes in as a .shq file to w. Every tensor of the configuration
 // must be there with its shape, and no other; all faults of that kind are
 // reported at once. The same input and options give the same bytes.
+//
+// What is held at a time is the file, compressed, and one tensor of the source.
 func Convert(w io.Writer, in Input, o Options) error {
 	cfg, err := clip.ParseConfig(in.Config)
 	if err != nil {
 		return err
 	}
 	specs := cfg.Tensors()
-	if err := checkNames(specs, in.Tensors); err != nil {
+	if err := checkNames(cfg.Whole().Tensors(), in.Tensors); err != nil {
 		return err
 	}
 	if err := checkChoices(o, specs); err != nil {
@@ -100,21 +95,25 @@ func Convert(w io.Writer, in Input, o Options) error {
 	if err := checkText(cfg, in.Vocab, in.ReadyNames); err != nil {
 		return err
 	}
-	var stages [][]shq.TensorData
+	file, err := shq.NewWriter(shq.Manifest{Name: o.Name, Model: in.Config, Plan: o.Plan, Provenance: o.Provenance})
+	if err != nil {
+		return err
+	}
+	tensors := &parts{src: in.Tensors}
 	for _, spec := range specs {
-		t, failure, err := store(spec, in, o)
+		t, failure, err := store(spec, in, tensors, o)
 		if err != nil {
 			return err
 		}
-		for len(stages) <= spec.Stage {
-			stages = append(stages, nil)
+		if err := file.Add(spec.Stage, t); err != nil {
+			return err
 		}
-		stages[spec.Stage] = append(stages[spec.Stage], t)
 		if o.Progress != nil {
 			o.Progress(Outcome{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Bytes: len(t.Data), Error: failure})
 		}
 	}
-	return shq.Write(w, shq.Manifest{Name: o.Name, Model: in.Config, Plan: o.Plan, Provenance: o.Provenance}, stages)
+	_, err = file.WriteTo(w)
+	return err
 }
 
 // mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.
@@ -136,7 +135,7 @@ func checkChoices(o Options, specs []clip.TensorSpec) error {
 		if _, err := path.Match(p, ""); err != nil {
 			return fmt.Errorf("%w: pattern %q: %w", ErrTensors, p, err)
 		}
-		if !slices.ContainsFunc(specs, func(s clip.TensorSpec) bool { return fits(s) && matches([]string{p}, s.Name) }) {
+		if !slices.ContainsFunc(specs, func(s clip.TensorSpec) bool { return fits(s) && matches([]string{p}, sourceName(s)) }) {
 			return fmt.Errorf("%w: no weight fits the pattern %q", ErrTensors, p)
 		}
 		return nil
@@ -162,7 +161,7 @@ func (o *Options) kind(spec clip.TensorSpec) qtype.Kind {
 	if spec.Default == qtype.U8 {
 		return qtype.U8
 	}
-	if o.Float || matches(o.Keep, spec.Name) {
+	if o.Float || matches(o.Keep, sourceName(spec)) {
 		return qtype.F16
 	}
 	kind := spec.Default
@@ -262,8 +261,8 @@ func checkLabels(names []string) error {
 // Int8 rows take their range from the largest magnitude. A search over smaller
 // ranges was tried on EfficientNet-Lite0: 1% of rows gain, and the relative
 // squared error falls by 3e-6 of itself.
-func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, error) {
-	t := shq.TensorData{Name: spec.Name, Kind: o.kind(spec), Shape: spec.Shape}
+func store(spec clip.TensorSpec, in Input, tensors *parts, o Options) (shq.TensorData, float64, error) {
+	t := shq.TensorData{Name: spec.Name, Kind: o.kind(spec), Shape: spec.Shape, Alone: spec.Of != ""}
 	switch spec.Name {
 	case "text.vocab", mergesTensor:
 		t.Data = in.Vocab
@@ -274,7 +273,7 @@ func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, 
 		t.Shape = []int{len(t.Data)}
 		return t, 0, nil
 	}
-	x, err := in.Tensors.Float32(spec.Name)
+	x, err := tensors.read(spec)
 	if err != nil {
 		return t, 0, err
 	}

@@ -2,6 +2,7 @@ package convert
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -12,6 +13,7 @@ import (
 	"testing"
 
 	"lqa/quant/clip"
+	"lqa/quant/engine/enginetest"
 	"lqa/quant/qtype"
 	"lqa/quant/shq"
 )
@@ -355,5 +357,148 @@ func TestConvert_Kinds(t *testing.T) {
 		if err := Convert(&b, in, Options{Name: "tiny", Kinds: []Choice{c}}); !errors.Is(err, ErrTensors) {
 			t.Errorf("%s as %s: %v", c.Pattern, c.Kind, err)
 		}
+	}
+}
+
+// clipInput is the small CLIP with its token table in shards of so many rows.
+func clipInput(t testing.TB, rows int) (Input, *clip.Config) {
+	t.Helper()
+	cfg := enginetest.CLIPConfig()
+	cfg.Text.TokenShards = rows
+	raw, err := json.Marshal(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	src := &memory{map[string][]int{}, enginetest.Values(cfg, 3)}
+	for _, s := range cfg.Whole().Tensors() {
+		if s.Default != qtype.U8 {
+			src.shapes[s.Name] = s.Shape
+		}
+	}
+	return Input{Config: raw, Tensors: src, Vocab: []byte(enginetest.MergesText), ReadyNames: []byte(strings.Join(enginetest.ReadyNames, "\n") + "\n")}, cfg
+}
+
+// once is a Source that counts how often a tensor is read.
+type once struct {
+	Source
+	reads map[string]int
+}
+
+func (o once) Float32(name string) ([]float32, error) {
+	o.reads[name]++
+	return o.Source.Float32(name)
+}
+
+// TestConvert_Shards: a configuration decides whether the token table is cut;
+// rows and all else are the same.
+func TestConvert_Shards(t *testing.T) {
+	tensors := func(rows int) (*shq.Manifest, map[string][]byte) {
+		in, _ := clipInput(t, rows)
+		counted := once{in.Tensors, map[string]int{}}
+		in.Tensors = counted
+		var b bytes.Buffer
+		if err := Convert(&b, in, Options{Name: "clip", Keep: []string{"text.position.weight"}}); err != nil {
+			t.Fatal(err)
+		}
+		for name, n := range counted.reads {
+			if n != 1 {
+				t.Errorf("%s was read %d times", name, n)
+			}
+		}
+		rep, err := Verify(bytes.NewReader(b.Bytes()), shq.Limits{})
+		if err != nil {
+			t.Fatal(err)
+		}
+		rd, err := shq.NewReader(&b, shq.Limits{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rd.Close()
+		all := map[string][]byte{}
+		if err := eachTensor(rd, func(t *shq.Tensor, b []byte) error { all[t.Name] = bytes.Clone(b); return nil }); err != nil {
+			t.Fatal(err)
+		}
+		return rep.Manifest, all
+	}
+	_, whole := tensors(0)
+	for _, rows := range []int{1, 77, 130, 520} {
+		m, cut := tensors(rows)
+		var scales, codes []byte
+		for i := range m.Tensors {
+			x := &m.Tensors[i]
+			if m.Frames[x.Frame].Stage < 2 {
+				if !bytes.Equal(cut[x.Name], whole[x.Name]) {
+					t.Errorf("%d rows: %s has other bytes", rows, x.Name)
+				}
+				continue
+			}
+			if !m.Alone(i) {
+				t.Errorf("%d rows: %s has no frame to itself", rows, x.Name)
+			}
+			b := cut[x.Name]
+			scales = append(scales, b[:2*x.Shape[0]]...)
+			codes = append(codes, b[qtype.Q8R.ScaleBytes(x.Shape[0]):]...)
+		}
+		head := qtype.Q8R.ScaleBytes(520)
+		if want := whole["text.token.weight"]; !bytes.Equal(scales, want[:1040]) || !bytes.Equal(codes, want[head:]) {
+			t.Errorf("%d rows: the table has other bytes", rows)
+		}
+		if want := (519 + rows) / rows; len(m.Tensors) != len(whole)-1+want {
+			t.Errorf("%d rows: %d tensors, want %d shards beside %d", rows, len(m.Tensors), want, len(whole)-1)
+		}
+	}
+
+	in, cfg := clipInput(t, 77)
+	kinds := map[string]qtype.Kind{}
+	err := Convert(io.Discard, in, Options{Keep: []string{"text.token.weight"}, Progress: func(o Outcome) { kinds[o.Name] = o.Kind }})
+	if err != nil || kinds[clip.ShardName(3)] != qtype.F16 || kinds["label.ready.weight"] != qtype.Q8R {
+		t.Errorf("keeping the table: %v, %v", kinds, err)
+	}
+	src := in.Tensors.(*memory)
+	src.values["text.token.weight"] = src.values["text.token.weight"][:100]
+	if err := Convert(io.Discard, in, Options{}); !errors.Is(err, ErrTensors) {
+		t.Errorf("a table of 100 values for %d rows: %v", cfg.Text.Vocab, err)
+	}
+}
+
+// TestWith: embeddings of default labels come from elsewhere, or replace those
+// of the source.
+func TestWith(t *testing.T) {
+	in, cfg := clipInput(t, 0)
+	src := in.Tensors.(*memory)
+	name, shape := "label.default.weight", []int{len(cfg.Text.Defaults), cfg.Embed}
+	x := make([]float32, shape[0]*shape[1])
+	for i := range x {
+		x[i] = float32(i%7) - 2
+	}
+	check := func(what string) {
+		t.Helper()
+		in.Tensors = With(src, name, shape, x)
+		var b bytes.Buffer
+		if err := Convert(&b, in, Options{Float: true}); err != nil {
+			t.Fatalf("%s: %v", what, err)
+		}
+		rd, err := shq.NewReader(&b, shq.Limits{}, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer rd.Close()
+		err = eachTensor(rd, func(st *shq.Tensor, data []byte) error {
+			if got, _ := st.Kind.Dequantize(data, st.Shape); st.Name == name && !slices.Equal(got, x) {
+				t.Errorf("%s: %v", what, got)
+			}
+			return nil
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	check("in place of the source's")
+	delete(src.shapes, name)
+	delete(src.values, name)
+	check("the source has none")
+	in.Tensors = With(src, name, []int{1}, x)
+	if err := Convert(io.Discard, in, Options{}); !errors.Is(err, ErrTensors) {
+		t.Errorf("another shape: %v", err)
 	}
 }

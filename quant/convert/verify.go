@@ -56,11 +56,11 @@ func Verify(r io.Reader, l shq.Limits) (*Report, error) {
 }
 
 // matchTensors compares the manifest with the configuration's list: same
-// names, kinds, shapes and stages.
+// names, kinds, shapes, stages and shards.
 func matchTensors(m *shq.Manifest, cfg *clip.Config) error {
 	stored := make([]clip.Stored, len(m.Tensors))
 	for i, t := range m.Tensors {
-		stored[i] = clip.Stored{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Stage: m.Frames[t.Frame].Stage}
+		stored[i] = clip.Stored{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Stage: m.Frames[t.Frame].Stage, Alone: m.Alone(i)}
 	}
 	return cfg.Match(stored)
 }

@@ -30,6 +30,13 @@ type Options struct {
 	// Hash computes SHA-256; nil means crypto/sha256. A browser's SubtleCrypto
 	// is six times faster.
 	Hash func([]byte) [32]byte
+	// Manifest is called once the manifest is read and fits, before memory is
+	// laid out; an error ends Open. It may be nil.
+	Manifest func(m *shq.Manifest, hash [32]byte) error
+	// Fetch returns size bytes of the file from offset on. With it the shards of
+	// a token table are left out of the stream, and Prepare fetches those that
+	// labels need. nil: they are a stage as others are.
+	Fetch func(ctx context.Context, offset int64, size int) ([]byte, error)
 	// Progress is called after each frame of the file; it may be nil.
 	Progress func(Progress)
 }
@@ -38,13 +45,16 @@ type Options struct {
 type Progress struct {
 	Stage       int   // stage being read
 	LoadedBytes int64 // of the file, verified and in place
-	TotalBytes  int64 // of the file
+	TotalBytes  int64 // of the file, without shards that are fetched
 }
 
 // Stages of a .shq file, in order of need.
 const (
 	StageImage = 0 // the image tower and the default labels: pictures can be answered
 	StageText  = 1 // the ready labels and the text tower: any label can be embedded
+	// StageTokens is in files whose token table is in shards: labels that do not
+	// stand ready need theirs.
+	StageTokens = 2
 )
 
 // Errors of the engine. Those of reading wrap package shq's, those of the
@@ -54,6 +64,8 @@ var (
 	ErrNotLoaded = errors.New("engine: not loaded yet")
 	// ErrTextNotReady: a label that is no default needs StageText.
 	ErrTextNotReady = errors.New("engine: text side not loaded yet")
+	// ErrTokens: a label needs shards of the token table that have not come.
+	ErrTokens = errors.New("engine: token rows not loaded yet")
 	// ErrModel: the file is sound, but it is no model this engine knows.
 	ErrModel = errors.New("engine: model does not fit")
 )
@@ -71,6 +83,8 @@ type Engine struct {
 
 	frames int // frames read
 	stage  int // stages loaded
+
+	shards []*shq.Tensor // of the token table
 
 	tokens   clip.Tokenizer
 	defaults map[string]int
@@ -94,6 +108,12 @@ func Open(r io.Reader, o Options) (*Engine, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
 	}
+	e.findShards()
+	if o.Manifest != nil {
+		if err := o.Manifest(man, reader.Hash()); err != nil {
+			return nil, err
+		}
+	}
 	var layout device.Layout
 	e.model = clip.Layout(cfg, kinds, &layout)
 	if e.dev, err = device.Start(o.Host, &layout, device.Options{Paths: o.Paths, Lists: e.model.Lists()}); err != nil {
@@ -115,17 +135,41 @@ func match(man *shq.Manifest, cfg *clip.Config) (map[string]qtype.Kind, error) {
 	stored := make([]clip.Stored, len(man.Tensors))
 	kinds := make(map[string]qtype.Kind, len(man.Tensors))
 	for i, t := range man.Tensors {
-		stored[i] = clip.Stored{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Stage: man.Frames[t.Frame].Stage}
+		stored[i] = clip.Stored{Name: t.Name, Kind: t.Kind, Shape: t.Shape, Stage: man.Frames[t.Frame].Stage, Alone: man.Alone(i)}
 		kinds[t.Name] = t.Kind
 	}
 	return kinds, cfg.Match(stored)
 }
 
+func (e *Engine) findShards() {
+	man := e.reader.Manifest()
+	byName := map[string]*shq.Tensor{}
+	for i := range man.Tensors {
+		if t := &man.Tensors[i]; man.Frames[t.Frame].Stage == StageTokens {
+			byName[t.Name] = t
+		}
+	}
+	for i := range e.cfg.Text.Shards() {
+		e.shards = append(e.shards, byName[clip.ShardName(i)])
+	}
+}
+
+// streamEnd is the length of what LoadStage reads.
+func (e *Engine) streamEnd() int64 {
+	if e.opts.Fetch != nil {
+		return e.reader.Manifest().StageEnd(StageText)
+	}
+	return e.reader.Manifest().FileBytes()
+}
+
 // LoadStage reads the file up to the end of the next stage and returns that
-// stage's number; io.EOF when all stages are loaded. A cancelled context ends
-// it between frames.
+// stage's number; io.EOF when all stages are loaded, or all but StageTokens
+// where shards are fetched. A cancelled context ends it between frames.
 func (e *Engine) LoadStage(ctx context.Context) (int, error) {
 	man := e.reader.Manifest()
+	if e.opts.Fetch != nil && e.stage == StageTokens && len(e.shards) > 0 {
+		return 0, io.EOF
+	}
 	if e.frames == len(man.Frames) {
 		// The stream must end where the manifest says it does.
 		if _, _, err := e.reader.Next(); err != io.EOF {
@@ -144,9 +188,7 @@ func (e *Engine) LoadStage(ctx context.Context) (int, error) {
 		}
 		e.frames++
 		if e.opts.Progress != nil {
-			last := man.Frames[len(man.Frames)-1]
-			e.opts.Progress(Progress{Stage: stage,
-				LoadedBytes: man.Frames[i].Offset + int64(man.Frames[i].Size), TotalBytes: last.Offset + int64(last.Size)})
+			e.opts.Progress(Progress{Stage: stage, LoadedBytes: man.Frames[i].Offset + int64(man.Frames[i].Size), TotalBytes: e.streamEnd()})
 		}
 	}
 	e.stage = stage + 1
@@ -275,7 +317,7 @@ func (e *Engine) Known(labels []string) []bool {
 // EmbedText returns one embedding [D], L2 norm 1, per label. Labels that stand
 // ready are looked up; others go through the model's templates and the text
 // tower. Before StageText is loaded only default labels are known and others
-// give ErrTextNotReady.
+// give ErrTextNotReady; those whose token rows are missing give ErrTokens.
 func (e *Engine) EmbedText(labels []string) ([][]float32, error) {
 	return e.EmbedPrompts(labels, nil)
 }
@@ -285,6 +327,13 @@ func (e *Engine) EmbedText(labels []string) ([][]float32, error) {
 func (e *Engine) EmbedPrompts(labels, templates []string) ([][]float32, error) {
 	if e.stage <= StageImage {
 		return nil, ErrNotLoaded
+	}
+	// Nothing is embedded before all can be.
+	switch missing, err := e.missing(labels, templates); {
+	case err != nil:
+		return nil, err
+	case len(missing) > 0:
+		return nil, fmt.Errorf("%w: %d shards of %d", ErrTokens, len(missing), len(e.shards))
 	}
 	out := make([][]float32, len(labels))
 	for i, l := range labels {
@@ -297,36 +346,141 @@ func (e *Engine) EmbedPrompts(labels, templates []string) ([][]float32, error) {
 	return out, nil
 }
 
-func (e *Engine) embed(label string, templates []string) ([]float32, error) {
+// lookup returns how to read a label's embedding if it stands ready, else nil.
+func (e *Engine) lookup(label string, templates []string) func() ([]float32, error) {
+	if len(templates) > 0 {
+		return nil
+	}
+	name := clip.NormalizeLabel(label)
+	if i, ok := e.ready[name]; ok && e.stage > StageText {
+		return func() ([]float32, error) { return e.model.ReadyLabel(i) }
+	}
+	if i, ok := e.defaults[name]; ok {
+		return func() ([]float32, error) { return e.model.DefaultLabel(i) }
+	}
+	return nil
+}
+
+// encode calls f with the token ids of each of a label's texts.
+func (e *Engine) encode(label string, templates []string, f func(ids []int32) error) error {
 	if len(templates) == 0 {
-		name := clip.NormalizeLabel(label)
-		if i, ok := e.ready[name]; ok && e.stage > StageText {
-			return e.model.ReadyLabel(i)
-		}
-		if i, ok := e.defaults[name]; ok {
-			return e.model.DefaultLabel(i)
-		}
 		templates = e.cfg.Text.Templates
 	}
 	if e.stage <= StageText {
-		return nil, ErrTextNotReady
+		return ErrTextNotReady
 	}
-	sum := make([]float32, e.cfg.Embed)
-	one := make([]float32, e.cfg.Embed)
 	var ids []int32
 	for _, t := range templates {
 		ids = e.tokens.Encode(ids[:0], clip.Expand(t, label), e.cfg.Text.Context)
+		if err := f(ids); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) embed(label string, templates []string) ([]float32, error) {
+	if read := e.lookup(label, templates); read != nil {
+		return read()
+	}
+	sum := make([]float32, e.cfg.Embed)
+	one := make([]float32, e.cfg.Embed)
+	err := e.encode(label, templates, func(ids []int32) error {
 		if err := e.model.EncodeText(one, ids); err != nil {
-			return nil, err
+			return err
 		}
 		for i, v := range one {
 			sum[i] += v
 		}
+		return nil
+	})
+	if err != nil {
+		return nil, err
 	}
 	if numeric.Normalize(sum) == 0 {
 		return nil, fmt.Errorf("%w: templates cancel out", ErrModel)
 	}
 	return sum, nil
+}
+
+// missing lists the shards that labels need and that have not come.
+func (e *Engine) missing(labels, templates []string) (list []int, err error) {
+	if len(e.shards) == 0 {
+		return nil, nil
+	}
+	for _, l := range labels {
+		if e.lookup(l, templates) != nil {
+			continue
+		}
+		err := e.encode(l, templates, func(ids []int32) error {
+			list = e.model.MissingShards(list, ids)
+			return nil
+		})
+		if err != nil {
+			return nil, fmt.Errorf("label %q: %w", l, err)
+		}
+	}
+	return list, nil
+}
+
+// maxFetch bounds what is fetched at once: neighbouring shards come together.
+const maxFetch = 1 << 20
+
+// Prepare fetches the token rows that EmbedPrompts needs for labels. What has
+// come stays: never more than the table, which would else be in memory whole, and a
+// call after a failure goes on where that one stopped.
+//
+// While Options.Fetch or Hash waits the engine may be used for all else; a
+// second Prepare then fetches once more what is on its way.
+func (e *Engine) Prepare(ctx context.Context, labels, templates []string) error {
+	for {
+		// Anew each time: others may have fetched something meanwhile.
+		missing, err := e.missing(labels, templates)
+		if err != nil || len(missing) == 0 {
+			return err
+		}
+		if e.opts.Fetch == nil {
+			return ErrTokens
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if err := e.fetch(ctx, missing); err != nil {
+			return fmt.Errorf("engine: token rows: %w", err)
+		}
+	}
+}
+
+// fetch brings the first of the missing shards, and those among them that
+// follow it in the file.
+func (e *Engine) fetch(ctx context.Context, missing []int) error {
+	frames := e.reader.Manifest().Frames
+	first, n, size := e.shards[missing[0]].Frame, 0, 0
+	for _, shard := range missing {
+		f := first + n
+		if e.shards[shard].Frame != f || n > 0 && size+frames[f].Size > maxFetch {
+			break
+		}
+		size += frames[f].Size
+		n++
+	}
+	b, err := e.opts.Fetch(ctx, frames[first].Offset, size)
+	if err != nil {
+		return err
+	}
+	var raw []byte // not the engine's: the hash may wait, and another call come
+	for _, shard := range missing[:n] {
+		t := e.shards[shard]
+		packed := b[:min(len(b), frames[t.Frame].Size)]
+		b = b[len(packed):]
+		if raw, err = e.reader.Decode(raw[:0], t.Frame, packed); err != nil {
+			return err
+		}
+		if err := e.put(t, raw[:t.Bytes()]); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // Device is what the engine runs on: how its kernels are built, how many

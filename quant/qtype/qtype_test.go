@@ -5,7 +5,10 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
+
+	"lqa/quant/numeric"
 )
 
 func TestSize(t *testing.T) {
@@ -73,6 +76,27 @@ func TestRoundTrip(t *testing.T) {
 					}
 				}
 			})
+		}
+	}
+}
+
+// TestRow: rows are those of Dequantize.
+func TestRow(t *testing.T) {
+	const n, d = 9, 5
+	w := make([]float32, n*d)
+	for i := range w {
+		w[i] = float32(i*i%17) - 8
+	}
+	for kind, b := range map[Kind][]byte{Q8R: AppendQ8R(nil, w, n, d), F16: numeric.AppendFloat16(nil, w...)} {
+		want, err := kind.Dequantize(b, []int{n, d})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for i := range n {
+			got := make([]float32, d)
+			if kind.Row(got, b, n, i); !slices.Equal(got, want[i*d:(i+1)*d]) {
+				t.Errorf("%s: row %d is %v, want %v", kind, i, got, want[i*d:(i+1)*d])
+			}
 		}
 	}
 }

@@ -61,6 +61,9 @@ func CLIPConfig() *clip.Config {
 
 var merges = []string{"a n", "m u", "mu g</w>", "o f</w>", "an an", "r e"}
 
+// MergesText are the small CLIP's merges as a checkpoint has them.
+var MergesText = strings.Join(merges, "\n") + "\n"
+
 // SHQ writes the small model; float keeps all weights in half precision. The
 // same seed gives the same bytes.
 func SHQ(t testing.TB, seed uint64, float bool) []byte {
@@ -79,11 +82,24 @@ func SHQOf(t testing.TB, cfg *clip.Config, seed uint64, float bool) []byte {
 // of all kinds in turn.
 func CLIP(t testing.TB, seed uint64, float bool) []byte {
 	t.Helper()
+	return CLIPOf(t, CLIPConfig(), seed, float)
+}
+
+// CLIPOf is CLIP for a configuration that differs from CLIPConfig in what
+// shapes no tensor. With TokenShards it has the same weights as without.
+func CLIPOf(t testing.TB, cfg *clip.Config, seed uint64, float bool) []byte {
+	t.Helper()
+	return write(t, cfg, Merges(t), seed, float)
+}
+
+// Merges are the small CLIP's, as a file holds them.
+func Merges(t testing.TB) []byte {
+	t.Helper()
 	packed, err := clip.PackMerges(merges)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return write(t, CLIPConfig(), packed, seed, float)
+	return packed
 }
 
 // linearKinds are what a transformer's linear layers are stored as.
@@ -91,15 +107,18 @@ var linearKinds = []qtype.Kind{"q4", "q5", "q6", qtype.Q8C, "q4g32", qtype.F16}
 
 func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool) []byte {
 	t.Helper()
-	rng := rand.New(rand.NewPCG(seed, 0))
 	raw, err := json.Marshal(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	stages := make([][]shq.TensorData, 2)
+	w, err := shq.NewWriter(shq.Manifest{Name: fmt.Sprint("small-", seed), Model: raw, Provenance: shq.Provenance{Source: "random", Licence: "Apache-2.0", Tool: "enginetest"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := Values(cfg, seed)
 	linear := 0
 	for _, s := range cfg.Tensors() {
-		d := shq.TensorData{Name: s.Name, Kind: s.Default, Shape: s.Shape}
+		d := shq.TensorData{Name: s.Name, Kind: s.Default, Shape: s.Shape, Alone: s.Of != ""}
 		switch {
 		case s.Name == cfg.Text.VocabTensor():
 			d.Data = vocab
@@ -108,24 +127,10 @@ func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool
 			d.Data = []byte(strings.Join(ReadyNames, "\n") + "\n")
 			d.Shape = []int{len(d.Data)}
 		default:
-			n, cols := 1, s.Shape[len(s.Shape)-1]
-			for _, v := range s.Shape {
-				n *= v
-			}
-			// Keep the variance of activations near 1 from layer to layer.
-			var middle float32
-			spread := 1.7 / float32(max(1, cols))
-			switch {
-			case strings.HasSuffix(s.Name, ".bias"):
-				spread = 0.1
-			case len(s.Shape) == 1: // a norm's gain
-				middle, spread = 1, 0.3
-			case cols > 1:
-				spread = 2.4 * invSqrt(cols)
-			}
-			x := make([]float32, n)
-			for i := range x {
-				x[i] = middle + float32((rng.Float32()*2-1)*spread)
+			x := values[s.Name]
+			if s.Of != "" {
+				cols := s.Shape[1]
+				x = values[s.Of][s.From*cols:][:s.Shape[0]*cols]
 			}
 			if s.Linear() && strings.Contains(s.Name, ".layer.") {
 				d.Kind = linearKinds[linear%len(linearKinds)]
@@ -149,13 +154,47 @@ func write(t testing.TB, cfg *clip.Config, vocab []byte, seed uint64, float bool
 				d.Data = low.Append(nil, x, s.Shape[0], s.Shape[1])
 			}
 		}
-		stages[s.Stage] = append(stages[s.Stage], d)
+		if err := w.Add(s.Stage, d); err != nil {
+			t.Fatal(err)
+		}
 	}
 	var out bytes.Buffer
-	if err := shq.Write(&out, shq.Manifest{Name: fmt.Sprint("small-", seed), Model: raw, Provenance: shq.Provenance{Source: "random", Licence: "Apache-2.0", Tool: "enginetest"}}, stages); err != nil {
+	if _, err := w.WriteTo(&out); err != nil {
 		t.Fatal(err)
 	}
 	return out.Bytes()
+}
+
+// Values are random weights of cfg.Whole by tensor name. They keep the variance
+// of activations near 1 from layer to layer.
+func Values(cfg *clip.Config, seed uint64) map[string][]float32 {
+	rng := rand.New(rand.NewPCG(seed, 0))
+	values := map[string][]float32{}
+	for _, s := range cfg.Whole().Tensors() {
+		if s.Default == qtype.U8 {
+			continue
+		}
+		n, cols := 1, s.Shape[len(s.Shape)-1]
+		for _, v := range s.Shape {
+			n *= v
+		}
+		var middle float32
+		spread := 1.7 / float32(max(1, cols))
+		switch {
+		case strings.HasSuffix(s.Name, ".bias"):
+			spread = 0.1
+		case len(s.Shape) == 1: // a norm's gain
+			middle, spread = 1, 0.3
+		case cols > 1:
+			spread = 2.4 * invSqrt(cols)
+		}
+		x := make([]float32, n)
+		for i := range x {
+			x[i] = middle + float32((rng.Float32()*2-1)*spread)
+		}
+		values[s.Name] = x
+	}
+	return values
 }
 
 func invSqrt(n int) float32 { return float32(1 / math.Sqrt(float64(n))) }

@@ -48,7 +48,7 @@ var (
 	// stub is a text side that takes no room: pictures are what is measured.
 	stub      = clip.Text{Kind: "bag", Vocab: 3, Width: 8, Hidden: 8, Context: 8, Templates: []string{"{}"}, Defaults: []string{"this", "that"}}
 	stubVocab = []byte("[PAD]\n[UNK]\na\n")
-	clipText  = clip.Text{Kind: "transformer", Vocab: 49408, Width: 512, Context: 77, EOS: 49407, Templates: stub.Templates, Defaults: stub.Defaults,
+	clipText  = clip.Text{Kind: "transformer", Vocab: 49408, Width: 512, Context: 77, EOS: 49407, TokenShards: clip.TokenShard, Templates: stub.Templates, Defaults: stub.Defaults,
 		Transformer: clip.Transformer{Layers: 12, Heads: 8, MLP: 2048, Activation: "quick_gelu", Eps: 1e-5}}
 	lowFirst = []qtype.Kind{qtype.Q4, qtype.Q5, qtype.Q6, qtype.Q8C}
 	fourBit  = []qtype.Kind{qtype.Q4}
@@ -86,7 +86,7 @@ func (d dirs) loadModel(root, name string) (*model, error) {
 			return nil, err
 		}
 	}
-	m.input.Tensors = newRandom(m.config)
+	m.input.Tensors = newRandom(m.config.Whole())
 	var err error
 	m.input.Config, err = json.Marshal(m.config)
 	return m, err
