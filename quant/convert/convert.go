@@ -81,23 +81,8 @@ var (
 // must be there with its shape, and no other; all faults of that kind are
 // reported at once. The same input and options give the same bytes.
 func Convert(w io.Writer, in Input, o Options) error {
-	cfg, err := clip.ParseConfig(in.Config)
+	_, specs, err := in.check(o)
 	if err != nil {
-		return err
-	}
-	specs := cfg.Tensors()
-	if err := checkNames(specs, in.Tensors); err != nil {
-		return err
-	}
-	if err := checkChoices(o, specs); err != nil {
-		return err
-	}
-	if cfg.Text.VocabTensor() == mergesTensor {
-		if in.Vocab, err = clip.PackMerges(strings.Split(strings.TrimSuffix(string(in.Vocab), "\n"), "\n")); err != nil {
-			return fmt.Errorf("%w: merges: %w", ErrText, err)
-		}
-	}
-	if err := checkText(cfg, in.Vocab, in.ReadyNames); err != nil {
 		return err
 	}
 	var stages [][]shq.TensorData
@@ -115,6 +100,38 @@ func Convert(w io.Writer, in Input, o Options) error {
 		}
 	}
 	return shq.Write(w, shq.Manifest{Name: o.Name, Model: in.Config, Plan: o.Plan, Provenance: o.Provenance}, stages)
+}
+
+// check checks all that needs no tensor's values and packs the vocabulary.
+func (in *Input) check(o Options) (*clip.Config, []clip.TensorSpec, error) {
+	cfg, err := clip.ParseConfig(in.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	specs := cfg.Tensors()
+	if err := checkNames(specs, in.Tensors); err != nil {
+		return nil, nil, err
+	}
+	if err := checkChoices(o, specs); err != nil {
+		return nil, nil, err
+	}
+	if cfg.Text.VocabTensor() == mergesTensor {
+		if in.Vocab, err = clip.PackMerges(strings.Split(strings.TrimSuffix(string(in.Vocab), "\n"), "\n")); err != nil {
+			return nil, nil, fmt.Errorf("%w: merges: %w", ErrText, err)
+		}
+	}
+	return cfg, specs, checkText(cfg, in.Vocab, in.ReadyNames)
+}
+
+// text is the content of a tensor of kind U8.
+func (in *Input) text(name string) []byte {
+	switch name {
+	case "text.vocab", mergesTensor:
+		return in.Vocab
+	case "label.ready.names":
+		return in.ReadyNames
+	}
+	return nil
 }
 
 // mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.
@@ -264,13 +281,8 @@ func checkLabels(names []string) error {
 // squared error falls by 3e-6 of itself.
 func store(spec clip.TensorSpec, in Input, o Options) (shq.TensorData, float64, error) {
 	t := shq.TensorData{Name: spec.Name, Kind: o.kind(spec), Shape: spec.Shape}
-	switch spec.Name {
-	case "text.vocab", mergesTensor:
-		t.Data = in.Vocab
-	case "label.ready.names":
-		t.Data = in.ReadyNames
-	}
 	if t.Kind == qtype.U8 {
+		t.Data = in.text(spec.Name)
 		t.Shape = []int{len(t.Data)}
 		return t, 0, nil
 	}
