@@ -50,6 +50,7 @@ var arrows = []arrow{
 	{"quant/clip", []string{"quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "towers know no file format and no adaptation"},
 	{"quant/checkpoint", []string{"quant/numeric", "quant/qtype"}, "other people's files: named tensors out, no model known"},
 	{"quant/checkpoint/hub", []string{"quant/checkpoint"}, "fetching knows no model"},
+	{"quant/checkpoint/hub/hubtest", nil, "the hub for tests, written against nothing of ours"},
 	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "handed a host, so that it can run in a page"},
 	{"quant/convert", []string{"quant/calibrate", "quant/checkpoint", "quant/clip", "quant/device", "quant/numeric", "quant/qtype", "quant/shq"}, "named tensors in, a .shq out: no files, no network, so that it can run in a page"},
 	{"quant/engine", []string{"quant/clip", "quant/device", "quant/kernel", "quant/numeric", "quant/qtype", "quant/shq"}, "host-neutral: worker, eval and tests hand it a host; adaptation sits above"},
@@ -74,8 +75,8 @@ var keptIn = []struct {
 	why string
 }{
 	{"syscall/js", []string{"quant/device/browser", "wasm/worker", "wasm/page", "wasm"}, "everything else tests natively in a second"},
-	{"net/http", []string{"quant/checkpoint/hub", "web/..."}, "it is 2 MB of download: in the browser JavaScript fetches and hands over bytes"},
-	{"net", []string{"quant/checkpoint/hub", "web/..."}, "the engine has no network"},
+	{"net/http", []string{"quant/checkpoint/hub/...", "web/..."}, "it is 2 MB of download: in the browser JavaScript fetches and hands over bytes"},
+	{"net", []string{"quant/checkpoint/hub/...", "web/..."}, "the engine has no network"},
 	{"os", []string{"quant/cmd/...", "tta/cmd/...", "quant/checkpoint/hub", "web/..."}, "the engine takes readers, so that it runs in a page"},
 	{"unsafe", nil, "kernels have their own memory; Go code needs no tricks"},
 	{"math/rand", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest"}, "its streams are not ours to keep the same"},

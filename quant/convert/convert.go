@@ -76,23 +76,8 @@ var (
 //
 // What is held at a time is the file, compressed, and one tensor of the source.
 func Convert(w io.Writer, in Input, o Options) error {
-	cfg, err := clip.ParseConfig(in.Config)
+	_, specs, err := in.check(o)
 	if err != nil {
-		return err
-	}
-	specs := cfg.Tensors()
-	if err := checkNames(cfg.Whole().Tensors(), in.Tensors); err != nil {
-		return err
-	}
-	if err := checkChoices(o, specs); err != nil {
-		return err
-	}
-	if cfg.Text.VocabTensor() == mergesTensor {
-		if in.Vocab, err = clip.PackMerges(strings.Split(strings.TrimSuffix(string(in.Vocab), "\n"), "\n")); err != nil {
-			return fmt.Errorf("%w: merges: %w", ErrText, err)
-		}
-	}
-	if err := checkText(cfg, in.Vocab, in.ReadyNames); err != nil {
 		return err
 	}
 	file, err := shq.NewWriter(shq.Manifest{Name: o.Name, Model: in.Config, Plan: o.Plan, Provenance: o.Provenance})
@@ -114,6 +99,48 @@ func Convert(w io.Writer, in Input, o Options) error {
 	}
 	_, err = file.WriteTo(w)
 	return err
+}
+
+// check checks all that needs no tensor's values and packs the vocabulary.
+func (in *Input) check(o Options) (*clip.Config, []clip.TensorSpec, error) {
+	cfg, err := clip.ParseConfig(in.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	specs := cfg.Tensors()
+	if err := checkNames(cfg.Whole().Tensors(), in.Tensors); err != nil {
+		return nil, nil, err
+	}
+	if err := checkChoices(o, specs); err != nil {
+		return nil, nil, err
+	}
+	if in.Vocab, err = in.vocab(cfg); err != nil {
+		return nil, nil, err
+	}
+	return cfg, specs, checkText(cfg, in.Vocab, in.ReadyNames)
+}
+
+// vocab is the vocabulary as a file holds it.
+func (in *Input) vocab(cfg *clip.Config) ([]byte, error) {
+	if cfg.Text.VocabTensor() != mergesTensor {
+		return in.Vocab, nil
+	}
+	packed, err := clip.PackMerges(strings.Split(strings.TrimSuffix(string(in.Vocab), "\n"), "\n"))
+	if err != nil {
+		return nil, fmt.Errorf("%w: merges: %w", ErrText, err)
+	}
+	return packed, nil
+}
+
+// text is the content of a tensor of kind U8.
+func (in *Input) text(name string) []byte {
+	switch name {
+	case "text.vocab", mergesTensor:
+		return in.Vocab
+	case "label.ready.names":
+		return in.ReadyNames
+	}
+	return nil
 }
 
 // mergesTensor holds a byte-pair vocabulary, which the input spells otherwise.
@@ -263,13 +290,8 @@ func checkLabels(names []string) error {
 // squared error falls by 3e-6 of itself.
 func store(spec clip.TensorSpec, in Input, tensors *parts, o Options) (shq.TensorData, float64, error) {
 	t := shq.TensorData{Name: spec.Name, Kind: o.kind(spec), Shape: spec.Shape, Alone: spec.Of != ""}
-	switch spec.Name {
-	case "text.vocab", mergesTensor:
-		t.Data = in.Vocab
-	case "label.ready.names":
-		t.Data = in.ReadyNames
-	}
 	if t.Kind == qtype.U8 {
+		t.Data = in.text(spec.Name)
 		t.Shape = []int{len(t.Data)}
 		return t, 0, nil
 	}

@@ -104,6 +104,13 @@ func (l *Layout) Alloc(use Use, bytes int) uint32 {
 	return uint32(offset)
 }
 
+// Memory is what a device started with l will have.
+func (l *Layout) Memory() Memory {
+	m := l.mem
+	m.Total = pagesFor(max(l.next, kernel.ControlBytes)) * page
+	return m
+}
+
 // Device is a started host with its memory.
 type Device struct {
 	host   Host
