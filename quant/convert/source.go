@@ -44,7 +44,7 @@ func (w with) Shape(name string) ([]int, bool) {
 
 func (w with) Float32(name string) ([]float32, error) {
 	if name == w.name {
-		return w.x, nil
+		return slices.Clone(w.x), nil
 	}
 	return w.Source.Float32(name)
 }
