@@ -7,10 +7,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"flag"
+	"fmt"
 	"os"
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -281,5 +283,50 @@ func TestFormat(t *testing.T) {
 	}
 	if _, _, err := readAll(dump, Limits{}); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestFormat_Kinds holds the table of kinds in FORMAT.md to package qtype.
+func TestFormat_Kinds(t *testing.T) {
+	doc, err := os.ReadFile("FORMAT.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	last := func(kind qtype.Kind, n, k, code int) []byte {
+		codes := make([]byte, n*k)
+		codes[n*k-1] = byte(code)
+		if low, ok := kind.Low(); ok {
+			return low.AppendCodes(nil, make([]float32, n*low.Groups(k)), codes, n, k)
+		}
+		w := make([]float32, n*k)
+		w[n*k-1] = float32(code)
+		if kind == qtype.Q8R {
+			return qtype.AppendQ8R(nil, w, n, k)
+		}
+		return qtype.AppendQ8C(nil, w, n, k)
+	}
+	for _, c := range []struct {
+		kind qtype.Kind
+		n, k int
+	}{
+		{qtype.Q8R, 9, 5}, {qtype.Q8C, 9, 5}, {qtype.Q4, 8, 64}, {qtype.Q4, 9, 3}, {qtype.Q4, 9, 150}, {"q4g32", 21, 70}, {qtype.Q5, 9, 27},
+		{"q5g128", 15, 130}, {qtype.Q6, 6, 144}, {"q6g64", 9, 83}, {qtype.Q7, 12, 74}, {"q7g32", 3, 1},
+	} {
+		most, group := 127, "-"
+		if low, ok := c.kind.Low(); ok {
+			most, group = 2*low.Zero()-1, strconv.Itoa(low.Group(c.k))
+		}
+		zero, full := last(c.kind, c.n, c.k, 0), last(c.kind, c.n, c.k, most)
+		var where []string
+		head := c.kind.ScaleBytes(c.n) // of q8r and q8c; those of the others do not differ
+		for i := head; i < len(zero); i++ {
+			if d := zero[i] ^ full[i]; d != 0 {
+				where = append(where, fmt.Sprintf("%d: %02x", i, d))
+			}
+		}
+		row := fmt.Sprintf("| %s | [%d,%d] | %s | %d | %s |\n", c.kind, c.n, c.k, group, len(zero), strings.Join(where, ", "))
+		if !strings.Contains(string(doc), row) {
+			t.Errorf("FORMAT.md lacks the row\n%s", row)
+		}
 	}
 }
