@@ -141,6 +141,10 @@ func match(man *shq.Manifest, cfg *clip.Config) (map[string]qtype.Kind, error) {
 	return kinds, cfg.Match(stored)
 }
 
+// StopFetching makes the shards a stage of the stream after all, where
+// Options.Fetch turns out not to work; LoadStage reads them.
+func (e *Engine) StopFetching() { e.opts.Fetch = nil }
+
 func (e *Engine) findShards() {
 	man := e.reader.Manifest()
 	byName := map[string]*shq.Tensor{}

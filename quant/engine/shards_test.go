@@ -357,6 +357,34 @@ func TestPrepare_Stream(t *testing.T) {
 	}
 }
 
+// TestStopFetching: what was fetched stays, the rest comes with the stream.
+func TestStopFetching(t *testing.T) {
+	r := newRemote(sharded(t, 20, false))
+	e := r.open(t)
+	r.reply = func(n int, b []byte) ([]byte, error) {
+		if n > 2 {
+			return nil, errCable
+		}
+		return b, nil
+	}
+	if err := e.Prepare(context.Background(), texts, nil); !errors.Is(err, errCable) {
+		t.Fatal(err)
+	}
+	e.StopFetching()
+	if err := e.Prepare(context.Background(), texts, nil); !errors.Is(err, engine.ErrTokens) {
+		t.Errorf("before the stream went on: %v", err)
+	}
+	if stage, err := e.LoadStage(context.Background()); stage != engine.StageTokens || err != nil {
+		t.Fatal(stage, err)
+	}
+	if _, err := e.LoadStage(context.Background()); err != io.EOF {
+		t.Error(err)
+	}
+	if _, err := e.EmbedText(texts); err != nil || r.stream != len(r.file) {
+		t.Errorf("%v, %d bytes of %d read", err, r.stream, len(r.file))
+	}
+}
+
 // rewrite writes a file's tensors anew, each as change leaves it.
 func rewrite(t *testing.T, file []byte, change func(d *shq.TensorData)) []byte {
 	t.Helper()
