@@ -48,7 +48,8 @@ var arrows = []arrow{
 	{"quant/device/browser", []string{"quant/device", "quant/kernel", "quant/kernel/asm"}, "syscall/js stays in one place"},
 	{"quant/shq", []string{"quant/json", "quant/qtype", "github.com/klauspost/compress/zstd"}, "the container knows bytes and storage types, not what they mean"},
 	{"quant/clip", []string{"quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "towers know no file format and no adaptation"},
-	{"quant/checkpoint", []string{"quant/numeric", "quant/qtype"}, "other people's files: named tensors out, no model known"},
+	{"quant/checkpoint", []string{"quant/json", "quant/numeric"}, "other people's files: named tensors out, no tower known"},
+	{"quant/checkpoint/checkpointtest", []string{"quant/checkpoint", "quant/numeric"}, "checkpoints for tests, written without a look at what reads them"},
 	{"quant/checkpoint/hub", []string{"quant/checkpoint"}, "fetching knows no model"},
 	{"quant/checkpoint/hub/hubtest", nil, "the hub for tests, written against nothing of ours"},
 	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "handed a host, so that it can run in a page"},
@@ -78,10 +79,10 @@ var keptIn = []struct {
 	{"syscall/js", []string{"quant/device/browser", "wasm/worker", "wasm/page", "wasm"}, "everything else tests natively in a second"},
 	{"net/http", []string{"quant/checkpoint/hub/...", "web/..."}, "it is 2 MB of download: in the browser JavaScript fetches and hands over bytes"},
 	{"net", []string{"quant/checkpoint/hub/...", "web/..."}, "the engine has no network"},
-	{"os", []string{"quant/cmd/...", "tta/cmd/...", "quant/checkpoint/hub", "web/..."}, "the engine takes readers, so that it runs in a page"},
+	{"os", []string{"quant/cmd/...", "tta/cmd/...", "quant/checkpoint/hub", "quant/checkpoint/checkpointtest", "web/..."}, "the engine takes readers, so that it runs in a page"},
 	{"unsafe", nil, "kernels have their own memory; Go code needs no tricks"},
-	{"math/rand", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest"}, "its streams are not ours to keep the same"},
-	{"math/rand/v2", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest"}, "its streams are not ours to keep the same"},
+	{"math/rand", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest", "quant/checkpoint/checkpointtest"}, "its streams are not ours to keep the same"},
+	{"math/rand/v2", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest", "quant/checkpoint/checkpointtest"}, "its streams are not ours to keep the same"},
 }
 
 const module = "lqa/"

@@ -1,52 +1,15 @@
-// Package checkpoint reads other people's model files into named float
-// tensors, one at a time. It touches neither files nor network: a caller hands
-// in an io.ReaderAt.
 package checkpoint
 
 import (
-	"bytes"
 	"cmp"
 	"encoding/binary"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"slices"
-	"unicode/utf8"
 
-	"lqa/quant/numeric"
+	"lqa/quant/json"
 )
-
-// Ways for a file to be refused. An error of the underlying reader other than
-// the end of the file is passed on, wrapped.
-var (
-	ErrTruncated = errors.New("checkpoint: truncated")      // ends before a promised byte
-	ErrCorrupt   = errors.New("checkpoint: corrupt")        // breaks a rule of the format
-	ErrTooLarge  = errors.New("checkpoint: too large")      // over the Limits
-	ErrDType     = errors.New("checkpoint: unusable dtype") // stored as no float that can be widened
-	ErrMissing   = errors.New("checkpoint: no such tensor") // asked for by a name the file lacks
-)
-
-// Limits bound what a file may ask for, checked before memory is allocated. A
-// zero field means its default.
-type Limits struct {
-	HeaderBytes int64 // default 8 MiB
-	Tensors     int   // default 65536
-	TensorBytes int64 // one tensor as float32; default 2 GiB
-}
-
-// DType names how a safetensors file stores elements.
-type DType string
-
-// dtypeBytes holds every type of a whole number of bytes that the format
-// knows; ReadFloat32 takes F32, F16 and BF16.
-var dtypeBytes = map[DType]int64{
-	"BOOL": 1, "U8": 1, "I8": 1, "F8_E5M2": 1, "F8_E4M3": 1,
-	"U16": 2, "I16": 2, "F16": 2, "BF16": 2,
-	"U32": 4, "I32": 4, "F32": 4,
-	"U64": 8, "I64": 8, "F64": 8,
-}
 
 // Info describes a stored tensor.
 type Info struct {
@@ -80,15 +43,7 @@ type Safetensors struct {
 // keys, known dtypes, sizes that fit the shapes, and tensors that follow each
 // other without overlap or hole from the header to the end of the file.
 func OpenSafetensors(r io.ReaderAt, size int64, l Limits) (*Safetensors, error) {
-	if l.HeaderBytes <= 0 {
-		l.HeaderBytes = 8 << 20
-	}
-	if l.Tensors <= 0 {
-		l.Tensors = 1 << 16
-	}
-	if l.TensorBytes <= 0 {
-		l.TensorBytes = 2 << 30
-	}
+	l = l.filled()
 	var n [8]byte
 	if size < int64(len(n)) {
 		return nil, fmt.Errorf("%w: %d bytes", ErrTruncated, size)
@@ -114,92 +69,90 @@ func OpenSafetensors(r io.ReaderAt, size int64, l Limits) (*Safetensors, error) 
 	return s, s.place(8+int64(length), size)
 }
 
-// parse reads the header's JSON key by key: encoding/json alone would let the
-// last of two equal keys win.
+// parse reads the header's JSON, in which no key may stand twice.
 func (s *Safetensors) parse(head []byte) error {
-	if len(head) == 0 || head[0] != '{' || !utf8.Valid(head) {
-		return fmt.Errorf("%w: header is no JSON object in UTF-8", ErrCorrupt)
+	if len(head) == 0 || head[0] != '{' {
+		return fmt.Errorf("%w: header is no JSON object", ErrCorrupt)
 	}
-	seen := map[string]bool{}
-	return eachKey(head, "header", func(dec *json.Decoder, key string) error {
-		if key == "__metadata__" {
-			if seen[key] {
-				return fmt.Errorf("%w: key %q stands twice", ErrCorrupt, key)
+	r := new(json.Reader)
+	err := r.Read(head, func() {
+		r.Object(func(key []byte) {
+			if string(key) == "__metadata__" {
+				r.Object(func(key []byte) { s.meta[string(key)] = r.String() })
+				return
 			}
-			seen[key] = true
-			if err := dec.Decode(&s.meta); err != nil {
-				return fmt.Errorf("%w: __metadata__: %v", ErrCorrupt, err)
+			if len(s.list) == s.limits.Tensors {
+				r.Stop(fmt.Errorf("%w: over %d tensors", ErrTooLarge, s.limits.Tensors))
+				return
 			}
-			return nil
-		}
-		if _, double := s.index[key]; double {
-			return fmt.Errorf("%w: key %q stands twice", ErrCorrupt, key)
-		}
-		if len(s.list) == s.limits.Tensors {
-			return fmt.Errorf("%w: over %d tensors", ErrTooLarge, s.limits.Tensors)
-		}
-		var entry json.RawMessage
-		if err := dec.Decode(&entry); err != nil {
-			return fmt.Errorf("%w: tensor %q: %v", ErrCorrupt, key, err)
-		}
-		info, err := parseEntry(entry)
-		if err != nil {
-			return fmt.Errorf("%w: tensor %q: %v", ErrCorrupt, key, err)
-		}
-		info.Name = key
-		s.index[key] = len(s.list)
-		s.list = append(s.list, info)
-		return nil
+			info, err := readEntry(r)
+			if err != nil {
+				r.Stop(fmt.Errorf("%w: tensor %q: %w", ErrCorrupt, key, err))
+				return
+			}
+			info.Name = string(key)
+			s.list = append(s.list, info)
+		})
 	})
+	if syntax := new(json.Error); errors.As(err, &syntax) {
+		return fmt.Errorf("%w: header: %w", ErrCorrupt, err)
+	}
+	return err
 }
 
-func parseEntry(raw []byte) (Info, error) {
+func readEntry(r *json.Reader) (Info, error) {
 	var info Info
-	var shape []int64
-	var offsets []int64
-	seen := map[string]bool{}
-	err := eachKey(raw, "entry", func(dec *json.Decoder, key string) error {
-		if seen[key] {
-			return fmt.Errorf("key %q stands twice", key)
-		}
-		seen[key] = true
-		switch key {
+	var shape, offsets []int64
+	var unknown string
+	fields := 0
+	r.Object(func(key []byte) {
+		fields++
+		switch string(key) {
 		case "dtype":
-			return dec.Decode(&info.DType)
+			info.DType = DType(r.String())
 		case "shape":
-			return dec.Decode(&shape)
+			shape = readInts(r)
 		case "data_offsets":
-			return dec.Decode(&offsets)
+			offsets = readInts(r)
+		default:
+			unknown = string(key)
 		}
-		return fmt.Errorf("unknown key %q", key)
 	})
-	if err != nil {
-		return info, err
-	}
 	width, ok := dtypeBytes[info.DType]
 	switch {
-	case len(seen) != 3 || shape == nil:
+	case unknown != "":
+		return info, fmt.Errorf("unknown key %.32q", unknown)
+	case fields != 3:
 		return info, errors.New("needs dtype, shape and data_offsets")
 	case !ok:
 		return info, fmt.Errorf("unknown dtype %.32q", string(info.DType))
 	case len(offsets) != 2 || offsets[0] < 0 || offsets[1] < offsets[0]:
-		return info, fmt.Errorf("bad data_offsets of length %d", len(offsets))
-	case len(shape) > 8:
-		return info, fmt.Errorf("rank %d", len(shape))
+		return info, fmt.Errorf("bad data_offsets %v", offsets)
+	case len(shape) > maxRank:
+		return info, fmt.Errorf("more than %d dimensions", maxRank)
 	}
-	n := width
-	for _, d := range shape {
-		if d < 0 || d > math.MaxInt32 || d > 0 && n > math.MaxInt64/d {
-			return info, fmt.Errorf("bad shape %v", shape)
-		}
-		n *= d
-		info.Shape = append(info.Shape, int(d))
+	n, ok := elements(shape, width)
+	if !ok {
+		return info, fmt.Errorf("bad shape %v", shape)
 	}
-	if offsets[1]-offsets[0] != n {
+	if offsets[1]-offsets[0] != n*width {
 		return info, fmt.Errorf("%d bytes for %s %v", offsets[1]-offsets[0], info.DType, shape)
+	}
+	for _, d := range shape {
+		info.Shape = append(info.Shape, int(d))
 	}
 	info.begin, info.end = offsets[0], offsets[1]
 	return info, nil
+}
+
+// readInts reads a list, of which more than any shape may have are left out.
+func readInts(r *json.Reader) (list []int64) {
+	r.Array(func() {
+		if len(list) <= maxRank {
+			list = append(list, r.Int64())
+		}
+	})
+	return list
 }
 
 // place checks that the tensors tile the file from byte first to its end.
@@ -222,31 +175,6 @@ func (s *Safetensors) place(first, size int64) error {
 	}
 	if next != size-first {
 		return fmt.Errorf("%w: %d bytes after the last tensor", ErrCorrupt, size-first-next)
-	}
-	return nil
-}
-
-// eachKey calls f for each key of a JSON object; f decodes the value.
-func eachKey(raw []byte, what string, f func(dec *json.Decoder, key string) error) error {
-	bad := func(err error) error { return fmt.Errorf("%w: %s: %v", ErrCorrupt, what, err) }
-	dec := json.NewDecoder(bytes.NewReader(raw))
-	if tok, err := dec.Token(); err != nil || tok != json.Delim('{') {
-		return fmt.Errorf("%w: %s is no JSON object", ErrCorrupt, what)
-	}
-	for dec.More() {
-		tok, err := dec.Token()
-		if err != nil {
-			return bad(err)
-		}
-		if err := f(dec, tok.(string)); err != nil { // a key: More was true within an object
-			return err
-		}
-	}
-	if _, err := dec.Token(); err != nil {
-		return bad(err)
-	}
-	if tok, err := dec.Token(); err != io.EOF {
-		return fmt.Errorf("%w: %s goes on with %v", ErrCorrupt, what, tok)
 	}
 	return nil
 }
@@ -276,51 +204,24 @@ func (s *Safetensors) Names() []string {
 	return names
 }
 
-// Float32 reads a tensor, row-major. Halves and bfloat16 are widened exactly;
-// other types are ErrDType.
+// Float32 reads a tensor, row-major. Halves and bfloat16 are widened exactly,
+// float64 is rounded; other types are ErrDType.
 func (s *Safetensors) Float32(name string) ([]float32, error) {
 	i, ok := s.index[name]
 	if !ok {
 		return nil, fmt.Errorf("%w: %q", ErrMissing, name)
 	}
 	t := s.list[i]
-	switch t.DType {
-	case "F32", "F16", "BF16":
-	default:
+	if !t.DType.float() {
 		return nil, fmt.Errorf("%w: tensor %q is %s", ErrDType, name, t.DType)
 	}
 	n := t.Elements()
 	if n > s.limits.TensorBytes/4 {
 		return nil, fmt.Errorf("%w: tensor %q has %d elements", ErrTooLarge, name, n)
 	}
-	raw := make([]byte, t.end-t.begin) // in the file: place compared it with its size
-	if err := readAt(s.r, raw, t.begin); err != nil {
+	x := make([]float32, n) // in the file: place compared its size with n
+	if err := readFloats(s.r, t.begin, t.DType, x); err != nil {
 		return nil, fmt.Errorf("tensor %q: %w", name, err)
 	}
-	x := make([]float32, n)
-	switch t.DType {
-	case "F32":
-		for i := range x {
-			x[i] = math.Float32frombits(binary.LittleEndian.Uint32(raw[4*i:]))
-		}
-	case "F16":
-		numeric.FromFloat16(x, raw)
-	case "BF16":
-		for i := range x {
-			x[i] = math.Float32frombits(uint32(binary.LittleEndian.Uint16(raw[2*i:])) << 16)
-		}
-	}
 	return x, nil
-}
-
-func readAt(r io.ReaderAt, b []byte, off int64) error {
-	n, err := r.ReadAt(b, off)
-	switch {
-	case n == len(b):
-		return nil
-	case errors.Is(err, io.EOF):
-		return fmt.Errorf("%w: at byte %d", ErrTruncated, off+int64(n))
-	default:
-		return fmt.Errorf("checkpoint: read: %w", err)
-	}
 }

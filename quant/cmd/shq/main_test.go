@@ -174,7 +174,8 @@ func TestRun_Mistakes(t *testing.T) {
 	command(t, exitIO, "verify", out)
 	command(t, exitIO, "verify", dir)
 	command(t, exitIO, "inspect", out)
-	command(t, exitIO, "convert", t.TempDir(), "-o", out)
+	command(t, exitInput, "convert", t.TempDir(), "-o", out)
+	command(t, exitIO, "convert", filepath.Join(dir, "absent"), "-o", out)
 	command(t, exitIO, "convert", dir, "-o", filepath.Join(dir, "absent", "a.shq"))
 	if said, _ := command(t, exitOK, "convert", "--help"); !strings.HasPrefix(said, "Examples:") {
 		t.Errorf("help begins with %.40q", said)
