@@ -39,7 +39,7 @@ def posterior(logits, to_bank, k=10):
 
 
 class Dataset:
-    """Every training picture: features x, bank index y (-1: no name), set, soft target, captions, row of its CLIP embedding."""
+    """Every training picture: features x, bank index y (-1: no name), set, soft target, captions, row of its CLIP embedding, (set, member)."""
 
     def __init__(self, leave_out=()):
         self.names, captions, e, p, c, self.centre = bank.load()
@@ -50,7 +50,7 @@ class Dataset:
         above = wordnet.broader(self.names)
         self.broader = {int(k): [at[n] for n in up] for k, up in zip(self.to_bank, above) if k >= 0 and up}
         self.sets = [s for s in data.SOFT + ["pairs"] + data.SHARP if s not in leave_out]
-        parts, self.said, self.own = [], [], np.zeros((len(self.sets), len(self.names)), bool)
+        parts, self.said, self.members, self.own = [], [], [], np.zeros((len(self.sets), len(self.names)), bool)
         for i, s in enumerate(self.sets):
             f, logits, members = features.load(s)
             said, y, keep = [[] for _ in members], np.full(len(members), -1), np.ones(len(members), bool)
@@ -68,6 +68,7 @@ class Dataset:
             row = np.arange(len(f)) if s == "pairs" else np.full(len(f), -1)
             parts.append([a[keep] for a in (f, y, np.full(len(f), i), *posterior(logits, self.to_bank), row)])
             self.said += [c for c, k in zip(said, keep) if k]
+            self.members += [(s, m) for m, k in zip(members, keep) if k]
         self.x, self.y, self.set, self.soft_at, self.soft, self.pair = (np.concatenate(a) for a in zip(*parts))
 
 
