@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 )
@@ -111,7 +110,7 @@ func (d *description) processor(o object) error {
 	if r := o.number("resample", bicubic); r.value != bicubic {
 		return o.refuse("resample")
 	}
-	if f := o.float("rescale_factor", 1./255); math.Abs(f*255-1) > 1e-6 {
+	if f := o.float("rescale_factor", 1./255); !(f > 0.99999/255 && f < 1.00001/255) {
 		return o.refuse("rescale_factor")
 	}
 	for _, c := range []struct {

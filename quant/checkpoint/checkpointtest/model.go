@@ -152,7 +152,7 @@ func (o *Options) tensors() []tensor {
 	grid := a.Size / a.Patch
 	tokens := grid*grid + 1
 	iw, tw := a.Image.Width, a.Text.Width
-	logit := func() []float32 { return []float32{float32(math.Log(80))} }
+	logit := func() []float32 { return []float32{numeric.Log(80)} }
 	token, textPosition := o.plain("token", a.Vocab*tw, 0, 0.3), o.plain("text position", a.Context*tw, 0, 0.1)
 	patch, class := o.plain("patch", iw*a.Patch*a.Patch*3, 0, 1/float64(a.Patch)), o.plain("class", iw, 0, 0.5)
 	position := o.plain("position", tokens*iw, 0, 0.3)
