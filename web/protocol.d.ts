@@ -17,7 +17,7 @@ export type Kind =
   | 'loaded'
   | 'opened'
   | 'result'
-  | 'dropped' // a frame that a newer one of its session overtook
+  | 'dropped' // a frame, or labels, that newer ones of the session overtook
   | 'done'
   | 'error';
 
@@ -134,6 +134,7 @@ export type Code =
   | 'adapter.unknown'
   | 'text.not-ready'
   | 'load.fetch'
+  | 'load.changed' // on the server, since its beginning was read
   | 'shq.magic'
   | 'shq.version'
   | 'shq.truncated'

@@ -18,6 +18,7 @@ const (
 // here shows the engine's own words.
 var advices = map[proto.Code]advice{
 	proto.FetchFailed:     {"The model could not be fetched", "The download failed or was cut off. Check the connection, then load again.", retryLoad},
+	proto.FileChanged:     {"The model has changed on the server", "Another took its place while it was read. Load again to get the new one.", retryLoad},
 	proto.Truncated:       {"The download was cut short", "The model's file ended early. Loading again usually helps.", retryLoad},
 	proto.NotSHQ:          {"This is not a model", "What came is no .shq file; a server may have sent a web page in its place.", retryLoad},
 	proto.SHQVersion:      {"The model is of another version", "This page cannot read it. Reload the page, so that both are of one version.", retryLoad},

@@ -30,7 +30,7 @@ const (
 	Loaded   Kind = "loaded"
 	Opened   Kind = "opened"
 	Result   Kind = "result"
-	Dropped  Kind = "dropped" // a frame that a newer one of its session overtook
+	Dropped  Kind = "dropped" // a frame, or labels, that newer ones of the session overtook
 	Done     Kind = "done"
 	Failed   Kind = "error"
 )
@@ -156,6 +156,7 @@ const (
 	BadAdapter      Code = "adapter.unknown"
 	TextNotReady    Code = "text.not-ready"
 	FetchFailed     Code = "load.fetch"
+	FileChanged     Code = "load.changed" // on the server, since its beginning was read
 	NotSHQ          Code = "shq.magic"
 	SHQVersion      Code = "shq.version"
 	Truncated       Code = "shq.truncated"

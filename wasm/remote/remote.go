@@ -212,11 +212,9 @@ func (f *File) open(ctx context.Context, from, to int64, skip bool) (io.ReadClos
 		if to >= 0 {
 			last = strconv.FormatInt(to-1, 10)
 		}
+		// No If-Range: browsers ask other origins for leave to send it, and pass by
+		// their cache with it. fits compares what is answered.
 		header = append(header, [2]string{"Range", "bytes=" + strconv.FormatInt(from, 10) + "-" + last})
-		// A weak one may not be asked for; it is compared below.
-		if f.tag != "" && !strings.HasPrefix(f.tag, "W/") {
-			header = append(header, [2]string{"If-Range", f.tag})
-		}
 	}
 	r, err := f.ask(ctx, header)
 	if err != nil {

@@ -1,14 +1,15 @@
 package worker
 
 import (
+	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"io"
-	"strconv"
 	"sync"
 	"syscall/js"
 	"time"
+
+	"lqa/wasm/remote"
 )
 
 // await waits for a promise; other goroutines run meanwhile. A rejection is an
@@ -34,41 +35,62 @@ func await(promise js.Value) (js.Value, error) {
 	return o.v, o.err
 }
 
-// body reads a fetch response as a stream. It gives up the lock while it
-// waits, so that frames are answered between two pieces of a download.
-type body struct {
-	mu     *sync.Mutex
-	reader js.Value // of the response's stream
-	buffer js.Value // that the reader fills again and again; null where it brings its own
-	chunk  js.Value // what has come and is not read yet
-	err    error
-
-	loaded, total int64 // total is 0 where the server does not say
-	report        func(loaded, total int64)
-	reported      time.Time
+// unlocked awaits a promise with mu released.
+func unlocked(mu *sync.Mutex, promise js.Value) (js.Value, error) {
+	mu.Unlock()
+	defer mu.Lock()
+	return await(promise)
 }
 
-// reportEvery is how often at most a download's progress is told.
-const reportEvery = 80 * time.Millisecond
-
-// fetch starts a download. report is told how it goes on.
-func fetch(mu *sync.Mutex, url string, report func(loaded, total int64)) (*body, error) {
-	resp, err := unlocked(mu, js.Global().Call("fetch", url))
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", errFetch, err)
-	}
-	if !resp.Get("ok").Bool() {
-		return nil, fmt.Errorf("%w: the server answered %d %s", errFetch, resp.Get("status").Int(), resp.Get("statusText").String())
-	}
-	b := &body{mu: mu, chunk: js.Null(), report: report}
-	b.reader, b.buffer = reader(resp.Get("body"))
-	header := resp.Get("headers")
-	if header.Call("get", "Content-Encoding").IsNull() { // else the length is that of other bytes
-		if n := header.Call("get", "Content-Length"); !n.IsNull() {
-			b.total, _ = strconv.ParseInt(n.String(), 10, 64)
+// pause waits with mu released.
+func pause(mu *sync.Mutex) func(context.Context, time.Duration) error {
+	return func(ctx context.Context, d time.Duration) error {
+		mu.Unlock()
+		defer mu.Lock()
+		select {
+		case <-time.After(d):
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
 		}
 	}
-	return b, nil
+}
+
+// fetch asks for url. It gives up the lock while it waits, so that frames are
+// answered meanwhile.
+func fetch(mu *sync.Mutex, url string) remote.Client {
+	return func(ctx context.Context, header [][2]string) (*remote.Response, error) {
+		fields := map[string]any{}
+		for _, h := range header {
+			fields[h[0]] = h[1]
+		}
+		abort := js.Global().Get("AbortController").New()
+		stop := context.AfterFunc(ctx, func() { abort.Call("abort") })
+		resp, err := unlocked(mu, js.Global().Call("fetch", url, map[string]any{"headers": fields, "signal": abort.Get("signal")}))
+		if err != nil {
+			stop()
+			return nil, err
+		}
+		b := &body{mu: mu, stop: stop, chunk: js.Null()}
+		b.reader, b.buffer = reader(resp.Get("body"))
+		headers := resp.Get("headers")
+		return &remote.Response{Status: resp.Get("status").Int(), Body: b, Header: func(name string) string {
+			if v := headers.Call("get", name); !v.IsNull() {
+				return v.String()
+			}
+			return ""
+		}}, nil
+	}
+}
+
+// body reads a fetch response as a stream, without the lock while it waits.
+type body struct {
+	mu     *sync.Mutex
+	stop   func() bool // watching the context
+	reader js.Value    // of the response's stream
+	buffer js.Value    // that the reader fills again and again; null where it brings its own
+	chunk  js.Value    // what has come and is not read yet
+	err    error
 }
 
 // bufferBytes is what is asked of a stream at once.
@@ -98,34 +120,20 @@ func (b *body) next() (js.Value, error) {
 	return r, err
 }
 
-// unlocked awaits a promise with mu released.
-func unlocked(mu *sync.Mutex, promise js.Value) (js.Value, error) {
-	mu.Unlock()
-	defer mu.Lock()
-	return await(promise)
-}
-
 func (b *body) Read(p []byte) (int, error) {
 	if b.err != nil {
 		return 0, b.err
 	}
 	for b.chunk.IsNull() {
 		r, err := b.next()
-		if err != nil {
-			b.err = fmt.Errorf("%w: %w", errFetch, err)
-			return 0, b.err
+		if err == nil && r.Get("done").Bool() {
+			err = io.EOF
 		}
-		if r.Get("done").Bool() {
-			b.err = io.EOF
-			return 0, b.err
+		if b.err = err; err != nil {
+			return 0, err
 		}
 		if v := r.Get("value"); v.Length() > 0 {
 			b.chunk = v
-			b.loaded += int64(v.Length())
-			if time.Since(b.reported) > reportEvery || b.loaded == b.total {
-				b.reported = time.Now()
-				b.report(b.loaded, b.total)
-			}
 		}
 	}
 	n := js.CopyBytesToGo(p, b.chunk)
@@ -138,11 +146,34 @@ func (b *body) Read(p []byte) (int, error) {
 }
 
 // Close ends the download, where it still runs.
-func (b *body) Close() {
+func (b *body) Close() error {
 	b.err = io.ErrClosedPipe
+	b.stop()
 	cancelled := b.reader.Call("cancel")
 	// A stream that has failed rejects this; there is nothing left to do then.
 	go await(cancelled)
+	return nil
+}
+
+// progress is a stream that tells how far it has come.
+type progress struct {
+	io.Reader
+	loaded, total int64 // total is 0 where nobody knows
+	report        func(loaded, total int64)
+	reported      time.Time
+}
+
+// reportEvery is how often at most progress is told.
+const reportEvery = 80 * time.Millisecond
+
+func (p *progress) Read(b []byte) (int, error) {
+	n, err := p.Reader.Read(b)
+	p.loaded += int64(n)
+	if n > 0 && (time.Since(p.reported) > reportEvery || p.loaded == p.total) {
+		p.reported = time.Now()
+		p.report(p.loaded, p.total)
+	}
+	return n, err
 }
 
 // subtleHash is SHA-256 by the browser where it offers that (secure contexts

@@ -34,14 +34,15 @@ import (
 	"lqa/quant/shq"
 	"lqa/tta"
 	"lqa/wasm/proto"
+	"lqa/wasm/remote"
 )
 
 var (
-	errFetch     = errors.New("fetch")
 	errIntegrity = errors.New("the model is not the one that was asked for")
 	errSession   = errors.New("no such session")
 	errImage     = errors.New("not a picture")
 	errVersion   = errors.New("page and engine are of different versions")
+	errReplaced  = errors.New("another model was asked for")
 )
 
 // request is a message with what came beside it.
@@ -74,6 +75,11 @@ type worker struct {
 	waiting  []request // for a stage of it
 	sessions map[string]*session
 
+	ctx      context.Context // of the engine's file; load ends it
+	end      context.CancelFunc
+	needing  []request // need shards of the file's token table, the first of them now
+	fetching bool
+
 	embedding []float32
 	heap      proto.Memory // what is looked at once a second
 	heapAt    time.Time
@@ -97,7 +103,7 @@ const gcPercent = 10
 func Run() {
 	debug.SetGCPercent(gcPercent)
 	global := js.Global()
-	w := &worker{wake: make(chan struct{}, 1), sessions: map[string]*session{}, send: global.Get("lqaSend"),
+	w := &worker{wake: make(chan struct{}, 1), end: func() {}, sessions: map[string]*session{}, send: global.Get("lqaSend"),
 		pixels: global.Get("lqaPixels"), pixelsEnd: make(chan outcome, 1)}
 	global.Set("lqaReceive", js.FuncOf(func(_ js.Value, args []js.Value) any {
 		w.receive(args[0], args[1].Int(), args[2])
@@ -171,7 +177,10 @@ func (w *worker) handle(r request) error {
 		go w.load(r)
 		return nil
 	case proto.Open, proto.Labels:
+		w.overtake(r.Session)
 		return w.open(r)
+	case proto.Close:
+		w.overtake(r.Session)
 	}
 	s := w.sessions[r.Session]
 	if s == nil {
@@ -200,13 +209,21 @@ func (w *worker) handle(r request) error {
 func (w *worker) load(r request) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.end()
+	ctx, end := context.WithCancel(context.Background())
+	w.ctx, w.end = ctx, end
 	if w.engine != nil {
 		w.engine.Close()
 	}
 	w.engine, w.host = nil, nil
 	clear(w.sessions)
+	w.waiting, w.needing = append(w.waiting, w.needing...), nil
 	w.loading = true
-	err := w.read(r)
+	err := w.read(ctx, r)
+	if ctx.Err() != nil { // the rest is the next one's
+		w.fail(r, errReplaced)
+		return
+	}
 	w.loading = false
 	if err == nil {
 		return
@@ -214,76 +231,188 @@ func (w *worker) load(r request) {
 	// What was verified stays: with the image tower, default labels work.
 	w.fail(r, err)
 	for _, q := range w.waiting {
-		w.fail(q, engine.ErrNotLoaded)
+		w.fail(q, err)
 	}
 	w.waiting = nil
 }
 
 // read answers r stage by stage until the file ends.
-func (w *worker) read(r request) (err error) {
+func (w *worker) read(ctx context.Context, r request) (err error) {
+	var f *remote.File
+	var e *engine.Engine
+	installed := false
 	defer func() {
 		if p := recover(); p != nil {
 			err = fmt.Errorf("%v", p)
+		}
+		if err != nil && f != nil {
+			f.Close()
+		}
+		if err != nil && e != nil && !installed {
+			e.Close()
 		}
 	}()
 	start := time.Now()
 	if err := browser.Supported(); err != nil {
 		return err
 	}
-	b, err := fetch(&w.mu, r.URL, func(loaded, total int64) { w.progress(r, "fetch", loaded, total) })
-	if err != nil {
+	if f, err = remote.Open(ctx, fetch(&w.mu, r.URL), pause(&w.mu)); err != nil {
 		return err
 	}
-	defer b.Close()
 	host := browser.New(browser.Options{Threads: r.Threads, Helper: func() js.Value { return js.Global().Call("lqaHelper") }})
 	paths, err := choices(host, r.SIMD)
 	if err != nil {
 		return err
 	}
-	e, err := engine.Open(b, engine.Options{Host: host, Paths: paths, Hash: subtleHash(&w.mu)})
-	if err != nil {
-		return err
+	hash, shards := "", false
+	stream := &progress{Reader: f, total: max(0, f.Size()), report: func(loaded, total int64) { w.progress(r, "fetch", loaded, total) }}
+	o := engine.Options{Host: host, Paths: paths, Hash: subtleHash(&w.mu), Manifest: func(m *shq.Manifest, sum [32]byte) error {
+		hash = hex.EncodeToString(sum[:])
+		if r.Integrity != "" && !strings.EqualFold(r.Integrity, hash) {
+			return fmt.Errorf("%w: manifest %s, not %s", errIntegrity, hash, r.Integrity)
+		}
+		stream.total = m.FileBytes()
+		if shards = m.Stages() > engine.StageTokens; shards && f.Ranges() {
+			// Stage by stage, so that nothing is on its way before it is needed.
+			f.Limit(m.StageEnd(engine.StageImage))
+			stream.total = m.StageEnd(engine.StageText)
+		}
+		return nil
+	}}
+	if f.Ranges() {
+		o.Fetch = f.ReadAt
 	}
-	sum := e.Hash()
-	hash := hex.EncodeToString(sum[:])
-	if r.Integrity != "" && !strings.EqualFold(r.Integrity, hash) {
-		e.Close()
-		return fmt.Errorf("%w: manifest %s, not %s", errIntegrity, hash, r.Integrity)
+	if e, err = engine.Open(stream, o); err != nil {
+		return err
 	}
 	w.host = host
 	w.embedding = make([]float32, e.Config().Embed)
 	for {
-		stage, err := e.LoadStage(context.Background())
+		if !f.Ranges() {
+			e.StopFetching()
+		}
+		stage, err := e.LoadStage(ctx)
 		if err == io.EOF {
 			return nil
 		}
+		if err == nil {
+			err = ctx.Err()
+		}
 		if err != nil {
-			if w.engine == nil {
-				e.Close()
-			}
 			return err
 		}
-		name := "image"
-		if stage == engine.StageImage {
+		switch stage {
+		case engine.StageImage:
 			if err := w.warmUp(r, e); err != nil {
 				return err
 			}
 			w.engine, w.target = e, host.Pixels(e.FrameMemory())
-		} else {
-			name = "text"
+			installed = true
+			w.loaded(r, "image", hash, start)
+		case engine.StageText:
+			w.loaded(r, "text", hash, start)
 		}
-		mem := w.memory(nil)
-		w.reply(r, proto.Reply{Kind: proto.Loaded, Memory: &mem, ModelInfo: &proto.ModelInfo{
-			Stage: name, Model: e.Manifest().Name, Hash: hash, Simd: simd(e.Device().Path()), Threads: e.Device().Threads(), Kernels: kernels(e.Device()),
-			Defaults: e.Config().Text.Defaults, Templates: e.Config().Text.Templates, Adapters: tta.Names(),
-			LoadMS: ms(time.Since(start)),
-		}})
-		w.queue, w.waiting = append(w.waiting, w.queue...), nil
-		select {
-		case w.wake <- struct{}{}:
-		default:
+		if shards {
+			f.Limit(e.Manifest().StageEnd(stage + 1))
 		}
+		w.again(w.waiting...)
+		w.waiting = nil
 	}
+}
+
+// loaded tells that a stage has come.
+func (w *worker) loaded(r request, stage, hash string, start time.Time) {
+	e := w.engine
+	mem := w.memory(nil)
+	w.reply(r, proto.Reply{Kind: proto.Loaded, Memory: &mem, ModelInfo: &proto.ModelInfo{
+		Stage: stage, Model: e.Manifest().Name, Hash: hash, Simd: simd(e.Device().Path()), Threads: e.Device().Threads(), Kernels: kernels(e.Device()),
+		Defaults: e.Config().Text.Defaults, Templates: e.Config().Text.Templates, Adapters: tta.Names(),
+		LoadMS: ms(time.Since(start)),
+	}})
+}
+
+// again serves requests that had to wait, before those that came after them.
+func (w *worker) again(r ...request) {
+	w.queue = slices.Insert(w.queue, 0, r...)
+	select {
+	case w.wake <- struct{}{}:
+	default:
+	}
+}
+
+// overtake ends what waits to give a session labels: others have come, or its
+// end.
+func (w *worker) overtake(session string) {
+	drop := func(q request) bool {
+		if q.Session != session {
+			return false
+		}
+		w.reply(q, proto.Reply{Kind: proto.Dropped})
+		return true
+	}
+	w.waiting = slices.DeleteFunc(w.waiting, drop)
+	w.needing = slices.DeleteFunc(w.needing, drop)
+}
+
+// need has the token rows fetched that r's labels need, after those of earlier
+// requests; all else goes on.
+func (w *worker) need(r request) {
+	w.needing = append(w.needing, r)
+	if !w.fetching {
+		w.fetching = true
+		go w.fetchTokens()
+	}
+}
+
+func (w *worker) fetchTokens() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for len(w.needing) > 0 {
+		r := w.needing[0]
+		err := w.prepare(r)
+		// While it waited r may have been overtaken, or the engine replaced.
+		i := slices.IndexFunc(w.needing, func(q request) bool { return q.ID == r.ID })
+		if i < 0 {
+			continue
+		}
+		w.needing = slices.Delete(w.needing, i, i+1)
+		if err != nil {
+			w.fail(r, err)
+			continue
+		}
+		w.again(r)
+	}
+	w.fetching = false
+}
+
+func (w *worker) prepare(r request) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%v", p)
+		}
+	}()
+	e, ctx := w.engine, w.ctx
+	err = e.Prepare(ctx, tta.CleanLabels(r.Labels), templates(r))
+	if !errors.Is(err, remote.ErrNoRanges) {
+		return err
+	}
+	// The server promised pieces and sends all: then all, once.
+	e.StopFetching()
+	for err = nil; err == nil; {
+		_, err = e.LoadStage(ctx)
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
+// templates are those that a request asks for; none: the model's own.
+func templates(r request) []string {
+	if r.Template == "" {
+		return nil
+	}
+	return []string{r.Template}
 }
 
 // choices are the host's paths, or those of the SIMD that was asked for.
@@ -351,15 +480,14 @@ func (w *worker) open(r request) error {
 		return fmt.Errorf("%w: %d, at most %d", tta.ErrTooManyLabels, len(labels), tta.MaxLabels)
 	}
 	start := time.Now()
-	var templates []string
-	if r.Template != "" {
-		templates = []string{r.Template}
-	}
-	embeddings, err := w.engine.EmbedPrompts(labels, templates)
-	if errors.Is(err, engine.ErrTextNotReady) {
+	embeddings, err := w.engine.EmbedPrompts(labels, templates(r))
+	switch {
+	case errors.Is(err, engine.ErrTokens) && !w.loading:
+		w.need(r)
+		return nil
+	case errors.Is(err, engine.ErrTextNotReady), errors.Is(err, engine.ErrTokens):
 		return w.wait(r, err)
-	}
-	if err != nil {
+	case err != nil:
 		return err
 	}
 	mean, err := w.engine.ImageMean()
@@ -524,13 +652,16 @@ var codes = []struct {
 	{errVersion, proto.VersionMismatch},
 	{errSession, proto.UnknownSession},
 	{errIntegrity, proto.IntegrityFailed},
-	{errFetch, proto.FetchFailed},
+	{remote.ErrChanged, proto.FileChanged},
+	{remote.ErrFetch, proto.FetchFailed},
+	{errReplaced, proto.NotLoaded},
 	{errImage, proto.BadImage},
 	{clip.ErrPicture, proto.BadImage},
 	{tta.ErrNoLabels, proto.NoLabels},
 	{tta.ErrTooManyLabels, proto.TooManyLabels},
 	{tta.ErrAdapter, proto.BadAdapter},
 	{engine.ErrTextNotReady, proto.TextNotReady},
+	{engine.ErrTokens, proto.TextNotReady},
 	{engine.ErrNotLoaded, proto.NotLoaded},
 	{shq.ErrMagic, proto.NotSHQ},
 	{shq.ErrVersion, proto.SHQVersion},

@@ -61,7 +61,7 @@ type Server struct {
 
 	mu       sync.Mutex
 	requests []Request
-	replaced map[string][]byte
+	replaced map[string]http.Handler
 }
 
 // NewServer serves dir; log is called after each request and may be nil.
@@ -74,19 +74,35 @@ func (s *Server) Requests() []Request {
 	return append([]Request(nil), s.requests...)
 }
 
-// Replace serves body in place of the file at urlPath ("/model.shq"); nil
-// brings the file back. Tests hand out damaged files with it.
+// Replace serves body in place of the file at urlPath ("/model.shq"), whole
+// whatever is asked for; nil brings the file back. Tests hand out damaged files
+// with it.
 func (s *Server) Replace(urlPath string, body []byte) {
+	if body == nil {
+		s.Handle(urlPath, nil)
+		return
+	}
+	s.Handle(urlPath, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Length", fmt.Sprint(len(body)))
+		if r.Method == http.MethodGet {
+			w.Write(body)
+		}
+	}))
+}
+
+// Handle is Replace for a file that is served in another way, with the same
+// policy and media type.
+func (s *Server) Handle(urlPath string, h http.Handler) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.replaced == nil {
-		s.replaced = map[string][]byte{}
+		s.replaced = map[string]http.Handler{}
 	}
-	if body == nil {
+	if h == nil {
 		delete(s.replaced, urlPath)
 		return
 	}
-	s.replaced[urlPath] = body
+	s.replaced[urlPath] = h
 }
 
 // ServeHTTP answers GET and HEAD for files of the site.
@@ -135,13 +151,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	h.Set("Content-Type", kind)
 
 	s.mu.Lock()
-	body, replaced := s.replaced[url]
+	other := s.replaced[url]
 	s.mu.Unlock()
-	if replaced {
-		h.Set("Content-Length", fmt.Sprint(len(body)))
-		if r.Method == http.MethodGet {
-			w.Write(body)
-		}
+	if other != nil {
+		other.ServeHTTP(w, r)
 		return
 	}
 
@@ -182,6 +195,9 @@ func (r *recorder) WriteHeader(status int) {
 	r.status = status
 	r.ResponseWriter.WriteHeader(status)
 }
+
+// Unwrap is for http.ResponseController.
+func (r *recorder) Unwrap() http.ResponseWriter { return r.ResponseWriter }
 
 func (r *recorder) Write(b []byte) (int, error) {
 	n, err := r.ResponseWriter.Write(b)
