@@ -53,6 +53,7 @@ var arrows = []arrow{
 	{"quant/checkpoint/hub", []string{"quant/checkpoint"}, "fetching knows no model"},
 	{"quant/checkpoint/hub/hubtest", nil, "the hub for tests, written against nothing of ours"},
 	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "handed a host, so that it can run in a page"},
+	{"quant/calibrate/pictures", nil, "files and nothing else"},
 	{"quant/convert", []string{"quant/calibrate", "quant/checkpoint", "quant/clip", "quant/device", "quant/numeric", "quant/qtype", "quant/shq"}, "named tensors in, a .shq out: no files, no network, so that it can run in a page"},
 	{"quant/engine", []string{"quant/clip", "quant/device", "quant/kernel", "quant/numeric", "quant/qtype", "quant/shq"}, "host-neutral: worker, eval and tests hand it a host; adaptation sits above"},
 	{"quant/engine/enginetest", []string{"quant/clip", "quant/numeric", "quant/qtype", "quant/shq"}, "a small model for tests"},

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"text/tabwriter"
+	"time"
 
 	"github.com/urfave/cli/v3"
 
@@ -144,6 +145,9 @@ func (m memory) String() string {
 		progress.Size(int64(m.Weights)), progress.Size(int64(m.Activations)), progress.Size(int64(m.Frame)))
 }
 
+// hubSleep is how retries wait; tests do not.
+var hubSleep func(context.Context, time.Duration) error
+
 func convertAction(ctx context.Context, c *cli.Command) error {
 	name, err := oneArg(c, "source")
 	if err != nil {
@@ -172,6 +176,7 @@ func convertAction(ctx context.Context, c *cli.Command) error {
 
 	bar := newBar(c)
 	fetch := hub.FromEnvironment()
+	fetch.Sleep = hubSleep
 	fetch.Cache = c.String("cache")
 	verbose := c.Bool("verbose")
 	if verbose {

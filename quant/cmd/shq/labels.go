@@ -39,7 +39,7 @@ func embedLabels(ctx context.Context, s *source, dry bool) error {
 // make-believe image tower: the real one would double its memory.
 func labelEmbeddings(ctx context.Context, s *source, cfg *clip.Config) ([]float32, error) {
 	labels := cfg.Text.Defaults
-	text := *cfg
+	text := *cfg.Whole()
 	text.Text.Defaults = nil
 	text.ImageMean = false
 	text.Image = clip.Image{Kind: "efficientnet-lite", Size: 32, Std: [3]float32{1, 1, 1}, Stem: 8, Features: 8,
