@@ -1,9 +1,12 @@
 package convert
 
 import (
+	"fmt"
+
 	"lqa/quant/clip"
 	"lqa/quant/device"
 	"lqa/quant/qtype"
+	"lqa/quant/shq"
 )
 
 // Prediction is what Convert would make.
@@ -35,13 +38,28 @@ func Predict(in Input, o Options) (*Prediction, error) {
 		p.Bytes += int64(t.Bytes)
 		kinds[t.Name] = t.Kind
 	}
-	p.Memory = Memory(cfg, kinds)
+	p.Memory = memoryOf(cfg, kinds)
 	return p, nil
 }
 
-// Memory is what an engine's kernels take for a model whose tensors are of
-// these kinds.
-func Memory(cfg *clip.Config, kinds map[string]qtype.Kind) device.Memory {
+// Memory is what the kernels take of an engine that has loaded a file with this
+// manifest.
+func Memory(m *shq.Manifest) (device.Memory, error) {
+	cfg, err := clip.ParseConfig(m.Model)
+	if err != nil {
+		return device.Memory{}, fmt.Errorf("%w: %w", ErrContent, err)
+	}
+	if err := matchTensors(m, cfg); err != nil {
+		return device.Memory{}, fmt.Errorf("%w: %w", ErrContent, err)
+	}
+	kinds := map[string]qtype.Kind{}
+	for _, t := range m.Tensors {
+		kinds[t.Name] = t.Kind
+	}
+	return memoryOf(cfg, kinds), nil
+}
+
+func memoryOf(cfg *clip.Config, kinds map[string]qtype.Kind) device.Memory {
 	var l device.Layout
 	clip.Layout(cfg, kinds, &l)
 	return l.Memory()

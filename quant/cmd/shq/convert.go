@@ -148,6 +148,12 @@ func (m memory) String() string {
 // hubSleep is how retries wait; tests do not.
 var hubSleep func(context.Context, time.Duration) error
 
+func hubOptions(c *cli.Command) hub.Options {
+	o := hub.FromEnvironment()
+	o.Sleep, o.Cache = hubSleep, c.String("cache")
+	return o
+}
+
 func convertAction(ctx context.Context, c *cli.Command) error {
 	name, err := oneArg(c, "source")
 	if err != nil {
@@ -175,9 +181,7 @@ func convertAction(ctx context.Context, c *cli.Command) error {
 	}
 
 	bar := newBar(c)
-	fetch := hub.FromEnvironment()
-	fetch.Sleep = hubSleep
-	fetch.Cache = c.String("cache")
+	fetch := hubOptions(c)
 	verbose := c.Bool("verbose")
 	if verbose {
 		fetch.Log = func(line string) { bar.Note("%s", line) }
@@ -190,7 +194,7 @@ func convertAction(ctx context.Context, c *cli.Command) error {
 	for _, n := range src.notes {
 		bar.Note("note: %s", n)
 	}
-	embed, err := texts{c.String("labels"), c.String("templates"), c.String("merges")}.apply(src)
+	embed, err := texts{labels: c.String("labels"), templates: c.String("templates"), merges: c.String("merges")}.apply(src)
 	if err != nil {
 		return err
 	}

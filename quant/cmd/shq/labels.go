@@ -5,14 +5,11 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"lqa/quant/clip"
 	"lqa/quant/convert"
-	"lqa/quant/device/native"
-	"lqa/quant/engine"
 )
 
 // embedLabels gives s the embeddings of its default labels, made by its own
@@ -54,17 +51,11 @@ func labelEmbeddings(ctx context.Context, s *source, cfg *clip.Config) ([]float3
 	if err := convert.Convert(&file, in, convert.Options{Name: "text", Float: true}); err != nil {
 		return nil, err
 	}
-	e, err := engine.Open(&file, engine.Options{Host: native.New(), Limits: limits})
+	e, err := loadEngine(ctx, &file)
 	if err != nil {
 		return nil, err
 	}
 	defer e.Close()
-	for err == nil {
-		_, err = e.LoadStage(ctx)
-	}
-	if err != io.EOF {
-		return nil, err
-	}
 	var out []float32
 	for _, l := range labels {
 		if err := ctx.Err(); err != nil {

@@ -199,6 +199,7 @@ func readMerges(name string, n int) ([]byte, error) {
 // texts are the files that the command line names in place of the source's own.
 type texts struct {
 	labels, templates, merges string
+	original                  bool // no labels are added
 }
 
 // apply puts the texts of the command line into s. Whether the labels'
@@ -226,7 +227,7 @@ func (t texts) apply(s *source) (embed bool, err error) {
 			return false, err
 		}
 		embed = true
-	case s.foreign && len(cfg.Text.Defaults) == 0:
+	case s.foreign && !t.original && len(cfg.Text.Defaults) == 0:
 		cfg.Text.Defaults, embed = everyday, true
 	}
 	if t.templates != "" {
