@@ -70,7 +70,11 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		Commands:  []*cli.Command{convertCommand(), inspectCommand(), verifyCommand()},
 		Action: func(_ context.Context, c *cli.Command) error {
 			if c.Args().Present() {
-				return usageError{fmt.Errorf("unknown command %q", c.Args().First())}
+				err := fmt.Errorf("unknown command %q", c.Args().First())
+				if s := cli.SuggestCommand(c.Commands, c.Args().First()); s != "" {
+					err = fmt.Errorf("%w: %s", err, s)
+				}
+				return usageError{err}
 			}
 			return usageError{errors.New("name a command: convert, inspect or verify")}
 		},

@@ -164,6 +164,9 @@ func TestRun_Mistakes(t *testing.T) {
 	dir, out := tinyModel(t), filepath.Join(t.TempDir(), "a.shq")
 	command(t, exitUsage)
 	command(t, exitUsage, "frobnicate")
+	if _, talk := command(t, exitUsage, "convrt"); !strings.Contains(talk, "convert") {
+		t.Errorf("of convrt is said %q", talk)
+	}
 	command(t, exitUsage, "convert", dir)
 	command(t, exitUsage, "convert", "-o", out)
 	command(t, exitUsage, "convert", "-o", out, dir, dir)
@@ -177,8 +180,10 @@ func TestRun_Mistakes(t *testing.T) {
 	command(t, exitInput, "convert", t.TempDir(), "-o", out)
 	command(t, exitIO, "convert", filepath.Join(dir, "absent"), "-o", out)
 	command(t, exitIO, "convert", dir, "-o", filepath.Join(dir, "absent", "a.shq"))
-	if said, _ := command(t, exitOK, "convert", "--help"); !strings.HasPrefix(said, "Examples:") {
-		t.Errorf("help begins with %.40q", said)
+	for _, args := range [][]string{{"--help"}, {"convert", "--help"}, {"inspect", "--help"}, {"verify", "--help"}} {
+		if said, _ := command(t, exitOK, args...); !strings.HasPrefix(said, "Examples:") || !strings.Contains(said, "130 interrupted") {
+			t.Errorf("%v begins with %.40q, or has no exit codes", args, said)
+		}
 	}
 
 	write(t, filepath.Join(dir, "vocab.txt"), []byte("[UNK]\n"))
