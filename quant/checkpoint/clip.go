@@ -278,7 +278,11 @@ func describe(f Folder, l Limits) (map[string]config, error) {
 	}
 	configs := map[string]config{}
 	var errs []error
-	if hf.members != nil {
+	switch {
+	case hf.has("architecture") && !hf.has("model_type"): // timm's, of an image tower
+		configs[transformers.name] = config{nil, hf.refuse("architecture")}
+		errs = append(errs, hf.refuse("architecture"))
+	case hf.members != nil:
 		d, err := describeTransformers(hf, processor)
 		configs[transformers.name] = config{d, err}
 		errs = append(errs, err)

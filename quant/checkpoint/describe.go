@@ -15,7 +15,8 @@ type description struct {
 	image tower
 	text  tower
 
-	size, patch    number // pixels
+	size, patch    number   // pixels
+	views          []number // how large pictures are made for it, the same
 	context, vocab number
 	embed          number
 	eos            int
@@ -76,14 +77,16 @@ func describeTransformers(o, processor object) (*description, error) {
 			layers: t.of.number("num_hidden_layers", 12), heads: t.of.number("num_attention_heads", t.h),
 			activation: t.of.text("hidden_act", "quick_gelu"), eps: t.of.float("layer_norm_eps", 1e-5),
 		}
-		if a := t.to.activation; a != "quick_gelu" && a != "gelu" {
-			return nil, t.of.refuse("hidden_act")
+	}
+	if *o.err != nil {
+		return nil, *o.err
+	}
+	for i, a := range []string{d.image.activation, d.text.activation} {
+		if a != "quick_gelu" && a != "gelu" {
+			return nil, []object{vision, text}[i].refuse("hidden_act")
 		}
 	}
-	if err := d.processor(processor); err != nil {
-		return nil, err
-	}
-	return d, *o.err
+	return d, d.processor(processor)
 }
 
 // override replaces members by those of another object.
@@ -117,14 +120,7 @@ func (d *description) processor(o object) error {
 		key  string
 		want []string // of an object; old files have a number
 	}{{"size", []string{"shortest_edge"}}, {"crop_size", []string{"height", "width"}}} {
-		for _, side := range o.sides(c.key, c.want) {
-			if side.value != d.size.value {
-				return fmt.Errorf("%w: %s, but %s", ErrContradicts, side, d.size)
-			}
-		}
-		if *o.err != nil {
-			return *o.err
-		}
+		d.views = append(d.views, o.sides(c.key, c.want)...)
 	}
 	d.mean, d.std = o.rgb("image_mean", clipMean), o.rgb("image_std", clipStd)
 	return *o.err
@@ -137,15 +133,12 @@ func (o object) sides(key string, want []string) []number {
 		return []number{o.number(key, 224)}
 	}
 	inner := o.object(key)
+	if err := inner.onlyKnown(want...); err != nil && *o.err == nil {
+		*o.err = err
+	}
 	var sides []number
 	for _, w := range want {
 		sides = append(sides, inner.number(w, 0))
-		delete(inner.members, w)
-	}
-	for k := range inner.members {
-		if *o.err == nil {
-			*o.err = fmt.Errorf("%w: %s%s has a %.40q", ErrArchitecture, o.path, key, k)
-		}
 	}
 	return sides
 }
@@ -191,7 +184,7 @@ func describeOpenCLIP(o object) (*description, error) {
 		text.only("pool_type", "argmax"), text.only("proj_type", "linear"), tokenizer.only("clean", "lower"),
 		pre.only("mode", "RGB"), pre.only("interpolation", "bicubic"), pre.only("resize_mode", "shortest"),
 	)
-	if err != nil {
+	if err = errors.Join(*o.err, err); err != nil {
 		return nil, err
 	}
 
@@ -207,10 +200,7 @@ func describeOpenCLIP(o object) (*description, error) {
 	} else {
 		d.image.heads = number{head.path, d.image.width.value / head.value, head.stated}
 	}
-	// preprocess_cfg may be there in part.
-	if side := pre.number("size", d.size.value); side.value != d.size.value {
-		return nil, fmt.Errorf("%w: %s, but %s", ErrContradicts, side, d.size)
-	}
+	d.views = []number{pre.number("size", d.size.value)} // preprocess_cfg may be there in part
 	d.mean, d.std = pre.rgb("mean", clipMean), pre.rgb("std", clipStd)
 	return d, *o.err
 }

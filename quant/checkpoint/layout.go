@@ -219,8 +219,9 @@ func (m *mapping) fault(format string, a ...any) {
 }
 
 // measure compares the sizes that a description gives with those of the
-// tensors that have them. The width of the common space is the tensors',
-// since transformers' files give it in three places and not always the same.
+// tensors that have them. The width of the common space is the tensors' where
+// the files are transformers': they give it in three places, and not always the
+// same.
 func (m *mapping) measure() error {
 	l := m.lay
 	patch, position := m.shape(l.image.first, 4), m.shape(l.image.position, 2)
@@ -249,11 +250,22 @@ func (m *mapping) measure() error {
 	} else if n := m.tokens(); n != position[0] {
 		m.fault("%s and %s, which makes %d tokens, but %s is %v", m.size, m.patch, n, m.theirs.in[l.image.position], position)
 	}
+	for _, v := range m.views {
+		if v.value != m.size.value {
+			m.fault("%s, but %s", v, m.size)
+		}
+	}
 	embed := project[0]
 	if l.turned {
 		embed = project[1]
 	}
-	if m.embed.value != embed {
+	switch {
+	case m.embed.value == embed:
+	case l == openCLIP && m.embed.stated:
+		m.agree(m.embed, l.image.project, project, 1)
+	case l == openCLIP:
+		m.embed.value = embed
+	default:
 		note := fmt.Sprintf("%s, but %s is %v: taken from the tensor", m.embed, m.theirs.in[l.image.project], project)
 		m.notes = append(m.notes, note)
 		m.embed.value = embed
