@@ -348,6 +348,7 @@ func TestLarge(t *testing.T) {
 		t.Skip("LQA_LARGE is not set")
 	}
 	cfg := vitB32()
+	cfg.Image.Layers, cfg.Text.Layers = 2, 1
 	begin := time.Now()
 	m := open(t, cfg, random{cfg}, 2)
 	t.Log("open", time.Since(begin))
@@ -355,7 +356,9 @@ func TestLarge(t *testing.T) {
 	_, err := m.Collect(pictures(8), nil, nil)
 	t.Log("collect", time.Since(begin), err)
 	begin = time.Now()
-	st, _ := m.workers[0].model.ImageSteps(), 0
-	_ = st.Run(0, st.End)
-	t.Log("forward", time.Since(begin))
+	got, err := m.Sensitivity(Trial{Pictures: pictures(16), Texts: texts(cfg)})
+	t.Log("sensitivity", time.Since(begin), err)
+	for _, l := range got {
+		t.Logf("%-30s %.4v", l.Name, l.Tried)
+	}
 }

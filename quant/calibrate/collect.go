@@ -86,11 +86,12 @@ func (m *Model) textSteps(texts [][]int32) input {
 
 // seen is what one item has shown, layer by layer.
 type seen struct {
-	layers    []rows
+	layers    []layerRows
 	embedding []float32
 }
 
-type rows struct {
+// layerRows is what was seen of a layer's input.
+type layerRows struct {
 	step clip.Step
 	max  []float32 // [K]
 	x    []float32 // [n][K], chosen
@@ -158,9 +159,9 @@ func (w *worker) see(input input, i, most, embed int) (seen, error) {
 	return v, steps.Embedding(v.embedding)
 }
 
-// read reads the rows of c's input, LDA apart, in x's memory if they fit.
+// read reads the rows of c's input, LDA apart, into x's memory if they fit.
 func (w *worker) read(x []float32, c kernel.GEMMF32) ([]float32, error) {
-	n := (c.M-1)*c.LDA + c.K
+	n := c.M * c.LDA
 	if cap(x) < n {
 		x = make([]float32, n)
 	}
@@ -169,9 +170,9 @@ func (w *worker) read(x []float32, c kernel.GEMMF32) ([]float32, error) {
 
 // choose takes the largest magnitudes of all rows, and some of the rows: from
 // item to item others.
-func choose(x []float32, step clip.Step, item, most int) rows {
+func choose(x []float32, step clip.Step, item, most int) layerRows {
 	c := step.GEMM
-	r := rows{step: step, max: make([]float32, c.K)}
+	r := layerRows{step: step, max: make([]float32, c.K)}
 	for row := range c.M {
 		for i, v := range x[row*c.LDA:][:c.K] {
 			r.max[i] = max(r.max[i], v, -v)

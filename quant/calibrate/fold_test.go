@@ -60,7 +60,7 @@ func TestFold(t *testing.T) {
 				m := open(t, cfg, src, 1)
 				p, tx := pictures(5), texts(cfg)
 				want := embeddings(t, m, p, tx)
-				if err := m.Load(halves{src}); err != nil {
+				if err := m.Load(float16s{src}); err != nil {
 					t.Fatal(err)
 				}
 				rounding := far(embeddings(t, m, p, tx), want)
@@ -82,7 +82,7 @@ func TestFold(t *testing.T) {
 				if err != nil {
 					t.Fatal(err)
 				}
-				if err := m.Load(halves{src}); err != nil {
+				if err := m.Load(float16s{src}); err != nil {
 					t.Fatal(err)
 				}
 				if d := far(embeddings(t, m, p, tx), want); d > 2*rounding {
@@ -136,10 +136,10 @@ func unevenness(cfg *clip.Config, s *Stats) (worst float32) {
 	return worst
 }
 
-// halves rounds to float16, as a file does.
-type halves struct{ Source }
+// float16s rounds to float16, as a file does.
+type float16s struct{ Source }
 
-func (h halves) Float32(name string) ([]float32, error) {
+func (h float16s) Float32(name string) ([]float32, error) {
 	x, err := h.Source.Float32(name)
 	for i, v := range x {
 		x[i] = numeric.RoundFloat16(v)
