@@ -333,7 +333,7 @@ func (w *worker) loaded(r request, stage, hash string, start time.Time) {
 
 // again serves requests that had to wait, before those that came after them.
 func (w *worker) again(r ...request) {
-	w.queue = slices.Insert(w.queue, 0, r...)
+	w.queue = append(r, w.queue...)
 	select {
 	case w.wake <- struct{}{}:
 	default:
@@ -343,15 +343,17 @@ func (w *worker) again(r ...request) {
 // overtake ends what waits to give a session labels: others have come, or its
 // end.
 func (w *worker) overtake(session string) {
-	drop := func(q request) bool {
-		if q.Session != session {
-			return false
+	for _, list := range []*[]request{&w.waiting, &w.needing} {
+		var rest []request
+		for _, q := range *list {
+			if q.Session != session {
+				rest = append(rest, q)
+				continue
+			}
+			w.reply(q, proto.Reply{Kind: proto.Dropped})
 		}
-		w.reply(q, proto.Reply{Kind: proto.Dropped})
-		return true
+		*list = rest
 	}
-	w.waiting = slices.DeleteFunc(w.waiting, drop)
-	w.needing = slices.DeleteFunc(w.needing, drop)
 }
 
 // need has the token rows fetched that r's labels need, after those of earlier
