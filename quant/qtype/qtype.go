@@ -177,6 +177,12 @@ func AppendQ8R(b []byte, w []float32, r, d int) []byte {
 	for i := range r {
 		scales[i] = QuantizeRow(codes[i*d:(i+1)*d], w[i*d:(i+1)*d])
 	}
+	return AppendQ8RCodes(b, scales, codes, r)
+}
+
+// AppendQ8RCodes appends the Q8R bytes of ready scales [R] and codes [R,D],
+// row-major.
+func AppendQ8RCodes(b []byte, scales []float32, codes []int8, r int) []byte {
 	start := len(b)
 	b = numeric.AppendFloat16(b, scales...)
 	b = append(b, make([]byte, Q8R.ScaleBytes(r)-(len(b)-start))...)
