@@ -52,7 +52,7 @@ var arrows = []arrow{
 	{"quant/checkpoint/checkpointtest", []string{"quant/checkpoint", "quant/numeric"}, "checkpoints for tests, written without a look at what reads them"},
 	{"quant/checkpoint/hub", []string{"quant/checkpoint"}, "fetching knows no model"},
 	{"quant/checkpoint/hub/hubtest", nil, "the hub for tests, written against nothing of ours"},
-	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype"}, "handed a host, so that it can run in a page"},
+	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype", "gonum.org/v1/gonum/blas/...", "gonum.org/v1/gonum/lapack/lapack64"}, "handed a host, so that it can run in a page; of gonum the Cholesky alone"},
 	{"quant/calibrate/pictures", nil, "files and nothing else"},
 	{"quant/convert", []string{"quant/calibrate", "quant/checkpoint", "quant/clip", "quant/device", "quant/numeric", "quant/qtype", "quant/shq"}, "named tensors in, a .shq out: no files, no network, so that it can run in a page"},
 	{"quant/engine", []string{"quant/clip", "quant/device", "quant/kernel", "quant/numeric", "quant/qtype", "quant/shq"}, "host-neutral: worker, eval and tests hand it a host; adaptation sits above"},
@@ -178,7 +178,7 @@ func TestLean(t *testing.T) {
 		t.Fatalf("go list: %v", err)
 	}
 	deps := strings.Fields(string(out))
-	for _, heavy := range []string{"net/http", "crypto/tls", "net", "encoding/json", "regexp", "text/template", "html/template", "go/ast", "testing", "github.com/tetratelabs/wazero"} {
+	for _, heavy := range []string{"net/http", "crypto/tls", "net", "encoding/json", "regexp", "text/template", "html/template", "go/ast", "testing", "github.com/tetratelabs/wazero", "gonum.org/v1/gonum/blas/blas64"} {
 		if slices.Contains(deps, heavy) {
 			t.Errorf("the browser's binary has %s in it", heavy)
 		}
