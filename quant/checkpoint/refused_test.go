@@ -320,6 +320,15 @@ func TestOpenCLIP_Folder(t *testing.T) {
 	})
 	fits(t, openCLIP(t, bare))
 
+	// Both configurations, of two minds about what no tensor says.
+	gelu := makeFiles(t, checkpointtest.Options{Arch: small, GELU: true, Zeros: true})
+	c := openCLIP(t, union(gelu, oc))
+	if !strings.Contains(string(c.Config), `"quick_gelu"`) || !slices.ContainsFunc(c.Notes, func(n string) bool {
+		return strings.Contains(n, "open_clip_config.json says quick_gelu, config.json says gelu")
+	}) {
+		t.Errorf("notes %q, %s", c.Notes, c.Config)
+	}
+
 	lost := checkpoint.ErrFolder
 	refused(t, "no configuration", without(hf, hfConfig), lost, "layout of transformers", "no config.json")
 	refused(t, "no OpenCLIP configuration", without(oc, ocConfig), lost, "layout of openclip", "no open_clip_config.json")
