@@ -184,8 +184,8 @@ func (c *CLIP) open(f Folder, configs map[string]config, l Limits) error {
 	case conf.err != nil:
 		return conf.err
 	}
-	d := conf.description
-	m := &mapping{description: d, lay: lay, theirs: theirs, used: map[string]bool{}, clip: c}
+	d := *conf.description // a copy: a file that is passed over leaves no trace
+	m := &mapping{description: &d, lay: lay, theirs: theirs, used: map[string]bool{}, clip: c}
 	if err := m.run(); err != nil {
 		return err
 	}
@@ -193,6 +193,12 @@ func (c *CLIP) open(f Folder, configs map[string]config, l Limits) error {
 		return err
 	}
 	c.Notes = append(c.Notes, d.notes...)
+	for _, other := range []*layout{transformers, openCLIP} {
+		o := configs[other.name]
+		if o.description != nil && (o.image.activation != d.image.activation || o.text.activation != d.text.activation) {
+			c.Notes = append(c.Notes, fmt.Sprintf("activation: %s says %s, %s says %s: the first is followed", d.file, d.image.activation, o.file, o.image.activation))
+		}
+	}
 	if c.Merges == nil {
 		c.Notes = append(c.Notes, "no vocabulary in the folder")
 	}

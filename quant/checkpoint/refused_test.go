@@ -243,18 +243,16 @@ func TestOpenCLIP_Tensors(t *testing.T) {
 	edit(t, f, name, `"shape":[128,32]`, `"shape":[64, 64]`)
 	refused(t, "another shape", f, checkpoint.ErrContradicts, "mlp_ratio", "mlp.c_fc.weight is [64 64]")
 	// Buffers of OpenAI's archives, and counters, are no weights.
-	f = makeFiles(t, checkpointtest.Options{Arch: small, PositionIDs: true, Zeros: true})
-	for _, buffer := range []string{"attn_mask", "num_batches_tracked", "input_resolution", "vocab_size", "context_length"} {
-		g := makeFiles(t, checkpointtest.Options{Arch: small, PositionIDs: true, Zeros: true})
-		from := []byte("text_model.embeddings.position_ids")
-		to := []byte(strings.Repeat("x", len(from)-len(buffer)-1) + "." + buffer)
-		g["model.safetensors"] = bytes.Replace(g["model.safetensors"], from, to, 1)
-		fits(t, openCLIP(t, g))
+	instead := func(name string) checkpointtest.Files {
+		f := makeFiles(t, checkpointtest.Options{Arch: small, PositionIDs: true, Zeros: true})
+		rename("text_model.embeddings.position_ids", name)(f)
+		return f
 	}
-	// The same name twice, once stripped.
-	b := bytes.Replace(f["model.safetensors"], []byte("text_model.embeddings.position_ids"), []byte("module.module.module..logit_scale"[:26]+"it_scale"), 1)
-	f["model.safetensors"] = bytes.Replace(b, []byte("module.module.module..logit_scale"[:26]+"it_scale"), []byte("module.module.module.xlogit_scale"+"e"), 1)
-	refused(t, "odd name", f, checkpoint.ErrContradicts, "none of CLIP's")
+	for _, buffer := range []string{"attn_mask", "num_batches_tracked", "input_resolution", "vocab_size", "context_length"} {
+		fits(t, openCLIP(t, instead(strings.Repeat("x", 33-len(buffer))+"."+buffer)))
+	}
+	refused(t, "a name twice, once stripped", instead("module.model.text.text.logit_scale"), checkpoint.ErrCorrupt, "same tensor", "module.model.")
+	refused(t, "a tensor too many", instead("text_model.embeddings.position_idx"), checkpoint.ErrContradicts, `"text_model.embeddings.position_idx" is none of CLIP's`)
 }
 
 // TestOpenCLIP_Folder: which file is taken.
@@ -321,6 +319,15 @@ func TestOpenCLIP_Folder(t *testing.T) {
 		}
 	})
 	fits(t, openCLIP(t, bare))
+
+	// Both configurations, of two minds about what no tensor says.
+	gelu := makeFiles(t, checkpointtest.Options{Arch: small, GELU: true, Zeros: true})
+	c := openCLIP(t, union(gelu, oc))
+	if !strings.Contains(string(c.Config), `"quick_gelu"`) || !slices.ContainsFunc(c.Notes, func(n string) bool {
+		return strings.Contains(n, "open_clip_config.json says quick_gelu, config.json says gelu")
+	}) {
+		t.Errorf("notes %q, %s", c.Notes, c.Config)
+	}
 
 	lost := checkpoint.ErrFolder
 	refused(t, "no configuration", without(hf, hfConfig), lost, "layout of transformers", "no config.json")

@@ -26,21 +26,23 @@ func TestSafetensors_Read(t *testing.T) {
 		`"a":{"dtype":"F32","shape":[1,2],"data_offsets":[0,8]},`+
 		`"h":{"dtype":"F16","shape":[2,1],"data_offsets":[8,12]},`+
 		`"none":{"dtype":"F32","shape":[0,7],"data_offsets":[12,12]},`+
-		`"n":{"dtype":"I64","shape":[],"data_offsets":[16,24]}}   `,
+		`"n":{"dtype":"I64","shape":[],"data_offsets":[16,24]},`+
+		`"d":{"dtype":"F64","shape":[1],"data_offsets":[24,32]}}   `,
 		0, 0, 0x80, 0x3f, 0, 0, 0x20, 0xc0, // 1, -2.5
 		0, 0x3c, 0, 0xc4, // 1, -4
 		0x80, 0x3f, 0x49, 0x40, // 1, 3.140625
-		7, 0, 0, 0, 0, 0, 0, 0))
+		7, 0, 0, 0, 0, 0, 0, 0,
+		0, 0, 0, 0, 0, 0, 4, 0xc0)) // -2.5
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got, want := s.Names(), []string{"a", "h", "none", "b", "n"}; !slices.Equal(got, want) {
+	if got, want := s.Names(), []string{"a", "h", "none", "b", "n", "d"}; !slices.Equal(got, want) {
 		t.Errorf("names %v, want %v", got, want)
 	}
 	if s.Metadata()["licence"] != "MIT" {
 		t.Errorf("metadata %v", s.Metadata())
 	}
-	for name, want := range map[string][]float32{"a": {1, -2.5}, "h": {1, -4}, "b": {1, 3.140625}, "none": {}} {
+	for name, want := range map[string][]float32{"a": {1, -2.5}, "h": {1, -4}, "b": {1, 3.140625}, "none": {}, "d": {-2.5}} {
 		got, err := s.Float32(name)
 		if err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: %v, %v, want %v", name, got, err, want)

@@ -46,13 +46,15 @@ func readMerges(f Folder, rows number, l Limits) ([]byte, error) {
 			}
 		}
 	}
-	if text, err = readText(f, tokenizeFile, l); err != nil {
-		return nil, err
-	}
-	if text != nil && merges == nil {
-		from = tokenizeFile
-		if merges, ids, err = readTokenizer(text); err != nil {
+	if merges == nil {
+		if text, err = readText(f, tokenizeFile, l); err != nil {
 			return nil, err
+		}
+		if text != nil {
+			from = tokenizeFile
+			if merges, ids, err = readTokenizer(text); err != nil {
+				return nil, err
+			}
 		}
 	}
 	if text, err = readText(f, vocabFile, l); err != nil {
