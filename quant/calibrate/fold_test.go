@@ -123,6 +123,80 @@ func TestFold(t *testing.T) {
 	}
 }
 
+// TestEqualize: the tower computes the same, what makes a channel and what reads
+// it are as large, and a transformer stays as it is.
+func TestEqualize(t *testing.T) {
+	cfg := enginetest.Config()
+	src := outliers(t, cfg, random{cfg})
+	m := open(t, cfg, src, 1)
+	p, tx := pictures(3), texts(cfg)
+	want := embeddings(t, m, p, tx)
+	equal, err := Equalize(cfg, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Load(equal); err != nil {
+		t.Fatal(err)
+	}
+	if d := far(embeddings(t, m, p, tx), want); d > 1e-4 {
+		t.Errorf("equalizing moves embeddings by %v", d)
+	}
+	edges := stages(&cfg.Image)
+	if len(edges) != 3 || len(edges[1].from) != 2 || len(edges[1].to) != 2 {
+		t.Fatalf("%d stages", len(edges))
+	}
+	for n, e := range edges {
+		made, read, err := e.ranges(equal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range made {
+			if r, first := made[c]/read[c], made[0]/read[0]; !(math.Abs(float64(r/first-1)) < 1e-3) {
+				t.Errorf("stage %d: channel %d is made %v times as large as it is read, channel 0 %v", n, c, r, first)
+			}
+		}
+	}
+	vit := enginetest.CLIPConfig()
+	same, err := Equalize(vit, random{vit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range same.Names() {
+		a, _ := random{vit}.Float32(name)
+		if b, err := same.Float32(name); err != nil || !slices.Equal(a, b) {
+			t.Errorf("%s has changed, %v", name, err)
+		}
+	}
+}
+
+// TestStages: streams that something else than linear layers makes or reads stay.
+func TestStages(t *testing.T) {
+	block := func(expand, stride, in, out int) clip.Block {
+		return clip.Block{Kernel: 3, Stride: stride, Expand: expand, In: in, Out: out}
+	}
+	for want, blocks := range map[string][]clip.Block{
+		// The stem's output is added to the first block's.
+		"": {block(6, 1, 8, 8), block(6, 1, 8, 8)},
+		// A depthwise layer reads the first stage.
+		"01 features": {block(6, 1, 8, 12), block(1, 1, 12, 16)},
+		"00 01 01 02; 02 03 03 features": {
+			block(1, 1, 8, 12), block(6, 1, 12, 12), block(6, 2, 12, 12), block(6, 1, 12, 12)},
+	} {
+		var got []string
+		for _, e := range stages(&clip.Image{Blocks: blocks}) {
+			var parts []string
+			for _, r := range e.from {
+				parts = append(parts, r.layer)
+			}
+			got = append(got, strings.Join(append(parts, e.to...), " "))
+		}
+		short := strings.NewReplacer("image.", "", "block.", "", ".project", "", ".expand", "").Replace(strings.Join(got, "; "))
+		if short != want {
+			t.Errorf("%v: %q, want %q", blocks, short, want)
+		}
+	}
+}
+
 // unevenness is the worst of the layers that folding can help: their largest
 // channel over the median.
 func unevenness(cfg *clip.Config, s *Stats) (worst float32) {
