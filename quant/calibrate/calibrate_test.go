@@ -343,22 +343,35 @@ func TestSteps(t *testing.T) {
 	}
 }
 
+// TestLarge prints how long a ViT-B/32 takes; it is given LQA_LARGE.
 func TestLarge(t *testing.T) {
 	if os.Getenv("LQA_LARGE") == "" {
-		t.Skip("LQA_LARGE is not set")
+		t.Skip("LQA_LARGE is not set: this takes minutes")
 	}
 	cfg := vitB32()
-	cfg.Image.Layers, cfg.Text.Layers = 2, 1
 	begin := time.Now()
 	m := open(t, cfg, random{cfg}, 2)
 	t.Log("open", time.Since(begin))
 	begin = time.Now()
-	_, err := m.Collect(pictures(8), nil, nil)
-	t.Log("collect", time.Since(begin), err)
+	if _, err := m.Collect(pictures(128), texts(cfg), nil); err != nil {
+		t.Fatal(err)
+	}
+	t.Log("128 pictures seen", time.Since(begin))
 	begin = time.Now()
-	got, err := m.Sensitivity(Trial{Pictures: pictures(16), Texts: texts(cfg)})
-	t.Log("sensitivity", time.Since(begin), err)
+	got, err := m.Sensitivity(Trial{Pictures: pictures(16), Texts: texts(cfg), Labels: labels(10, cfg.Embed)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Log("sensitivity from 16", time.Since(begin))
+	var smallest int64
 	for _, l := range got {
-		t.Logf("%-30s %.4v", l.Name, l.Tried)
+		smallest += int64(l.Tried[0].Bytes)
+	}
+	p, err := Allocate(got, Budget{Bytes: smallest * 9 / 8})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, l := range p {
+		t.Logf("%-30s %-4s %8d %.2g %s", l.Name, l.Kind, l.Bytes, l.Drift, l.Why)
 	}
 }

@@ -59,7 +59,7 @@ func (m *Model) Collect(pictures []Picture, texts [][]int32, progress func(done,
 			s.ImageMean[i] = float32(v / float64(len(pictures)))
 		}
 	}
-	return s, m.collect(s, len(texts), m.textSteps(texts), func(seen []seen) { count(len(seen)) })
+	return s, m.first().collect(s, len(texts), m.textSteps(texts), func(seen []seen) { count(len(seen)) })
 }
 
 // input makes item i what the tower will work on.

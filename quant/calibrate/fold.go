@@ -2,6 +2,7 @@ package calibrate
 
 import (
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 
@@ -21,6 +22,7 @@ type edge struct {
 	to   []string // linear layers, whose columns are scaled by s
 	s    []float32
 
+	mean  bool // a channel's size is its root mean square, not its maximum
 	bound bool // something else makes or reads the channels: they stay
 }
 
@@ -37,7 +39,11 @@ type rowsOf struct {
 //	s[c] = max|x[c]|^alpha / max|w[c]|^(1-alpha)
 //
 // (G. Xiao et al., SmoothQuant, 2023, eq. 4), x being the input of those layers
-// and w column c of their weights. The model computes the same, and what comes
+// and w column c of their weights. In a convolutional tower, which has no outliers,
+// the root mean square of x[c] stands for its maximum: what rounding a weight costs
+// goes with it. (EfficientNet-Lite0, 24 pictures, all layers at 4 bits to nearest:
+// cosine 0.58, balanced by maxima 0.62, by means 0.61, with alpha 0.75 0.65; at 5
+// bits 0.894, 0.906, 0.908, 0.911.) The model computes the same, and what comes
 // out can be stored as float16 if src can. Factors are scaled to a geometric mean
 // of 1. What s knows of the layers follows; towers it has not seen stay as they
 // are. It reads each weight that it changes, one at a time.
@@ -55,7 +61,11 @@ func Fold(cfg *clip.Config, src Source, s *Stats, alpha float32) (Source, error)
 	f, err := balance(src, edges, func(e *edge, c int, made float32) float32 {
 		var x float32
 		for _, l := range e.to {
-			x = max(x, s.Layer(l).Max[c])
+			if l := s.Layer(l); e.mean {
+				x = max(x, float32(math.Sqrt(float64(l.At(c, c))/float64(max(1, l.N)))))
+			} else {
+				x = max(x, l.Max[c])
+			}
 		}
 		return x
 	}, alpha)
@@ -68,6 +78,22 @@ func Fold(cfg *clip.Config, src Source, s *Stats, alpha float32) (Source, error)
 		}
 	}
 	return f, nil
+}
+
+// Equalize is Fold for a convolutional tower without pictures: channels of a
+// stage are balanced by the weights that make and that read them,
+//
+//	s[c] = √(max|w_made[c]| / max|w_read[c]|)
+//
+// (M. Nagel et al., Data-Free Quantization Through Weight Equalization and Bias
+// Correction, 2019, eq. 11). Statistics are to be collected afterwards. Other
+// towers stay as they are.
+//
+// With pictures, Fold is better: rows have scales of their own here, so that what
+// makes a channel is none the better for balance, and its weights say little of
+// how large it is. (EfficientNet-Lite0 as above, 4 bits: cosine 0.51.)
+func Equalize(cfg *clip.Config, src Source) (Source, error) {
+	return balance(src, stages(&cfg.Image), func(_ *edge, _ int, made float32) float32 { return made }, 0.5)
 }
 
 // divide makes l what it is of rows with each column divided by its s.
@@ -266,7 +292,7 @@ func stages(im *clip.Image) (edges []*edge) {
 			e.to = append(e.to, name+"expand")
 		}
 		if e == nil || !residual {
-			e = &edge{bound: residual} // the first block: to what the stem makes
+			e = &edge{mean: true, bound: residual} // the first block: to what the stem makes
 			edges = append(edges, e)
 		}
 		e.from = append(e.from, rowsOf{name + "project", 0})

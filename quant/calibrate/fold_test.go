@@ -1,15 +1,20 @@
 package calibrate
 
 import (
+	"bytes"
 	"errors"
 	"math"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"lqa/quant/checkpoint"
 	"lqa/quant/clip"
 	"lqa/quant/engine/enginetest"
 	"lqa/quant/numeric"
+	"lqa/quant/qtype"
 )
 
 // outliers are a model whose channels are scaled by up to 50 where that changes
@@ -119,6 +124,168 @@ func TestFold(t *testing.T) {
 					t.Errorf("outliers are still there: the largest channel is %.1f times the median, was %.1f", after, before)
 				}
 			})
+		}
+	}
+}
+
+// TestFold_Int8: outliers ruin eight-bit activations, and folding brings back
+// what a model without them has: over random weights, and over the small CLIPs
+// whose goldens are transformers'.
+func TestFold_Int8(t *testing.T) {
+	type model struct {
+		cfg *clip.Config
+		src Source
+	}
+	models := map[string]model{}
+	for name, config := range towers {
+		cfg := config()
+		models[name] = model{cfg, random{cfg}}
+	}
+	for _, dir := range []string{"clip-quick", "clip-gelu"} {
+		cfg, src := golden(t, dir)
+		models[dir] = model{cfg, src}
+	}
+	for name, model := range models {
+		t.Run(name, func(t *testing.T) {
+			cfg, src := model.cfg, model.src
+			kinds := towersOf(cfg).FloatKinds()
+			for _, s := range towersOf(cfg).Tensors() {
+				if kinds[s.Name] = s.Default; s.Linear() {
+					kinds[s.Name] = qtype.Q8C
+				}
+			}
+			m := open(t, cfg, src, 1)
+			p, tx := pictures(8), texts(cfg)
+			want := embeddings(t, m, p, tx)
+			drifts := func(src Source) (images, texts float64) {
+				got := quantized(t, cfg, src, kinds, p, tx)
+				for i := range p {
+					images += drift(got[i], want[i]) / float64(len(p))
+				}
+				for i := len(p); i < len(got); i++ {
+					texts += drift(got[i], want[i]) / float64(len(tx))
+				}
+				return images, texts
+			}
+			image, text := drifts(src)
+			hard := outliers(t, cfg, src)
+			hardImage, hardText := drifts(hard)
+			if err := m.Load(hard); err != nil {
+				t.Fatal(err)
+			}
+			stats, err := m.Collect(pictures(20)[8:], tx, nil) // not those that are tried
+			if err != nil {
+				t.Fatal(err)
+			}
+			folded, err := Fold(cfg, hard, stats, Alpha)
+			if err != nil {
+				t.Fatal(err)
+			}
+			foldedImage, foldedText := drifts(folded)
+			t.Logf("images drift by %.2g, with outliers %.2g, folded %.2g; texts by %.2g, %.2g, %.2g", image, hardImage, foldedImage, text, hardText, foldedText)
+			if !(foldedImage < 0.01 && foldedImage < 4*image && foldedImage < hardImage/4) {
+				t.Errorf("images drift by %.2g, with outliers %.2g, folded %.2g", image, hardImage, foldedImage)
+			}
+			if !(foldedText < 0.01 && foldedText < 4*text) || cfg.Text.Layers > 0 && !(foldedText < hardText/4) {
+				t.Errorf("texts drift by %.2g, with outliers %.2g, folded %.2g", text, hardText, foldedText)
+			}
+		})
+	}
+}
+
+// golden is one of the models whose goldens are in package engine.
+func golden(t *testing.T, name string) (*clip.Config, Source) {
+	t.Helper()
+	dir := filepath.Join("..", "engine", "testdata", name)
+	raw, err := os.ReadFile(filepath.Join(dir, "model.json"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	cfg, err := clip.ParseConfig(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := checkpoint.OpenSafetensors(bytes.NewReader(b), int64(len(b)), checkpoint.Limits{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg, src
+}
+
+// TestEqualize: the tower computes the same, what makes a channel and what reads
+// it are as large, and a transformer stays as it is.
+func TestEqualize(t *testing.T) {
+	cfg := enginetest.Config()
+	src := outliers(t, cfg, random{cfg})
+	m := open(t, cfg, src, 1)
+	p, tx := pictures(3), texts(cfg)
+	want := embeddings(t, m, p, tx)
+	equal, err := Equalize(cfg, src)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := m.Load(equal); err != nil {
+		t.Fatal(err)
+	}
+	if d := far(embeddings(t, m, p, tx), want); d > 1e-4 {
+		t.Errorf("equalizing moves embeddings by %v", d)
+	}
+	edges := stages(&cfg.Image)
+	if len(edges) != 3 || len(edges[1].from) != 2 || len(edges[1].to) != 2 {
+		t.Fatalf("%d stages", len(edges))
+	}
+	for n, e := range edges {
+		made, read, err := e.ranges(equal)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for c := range made {
+			if r, first := made[c]/read[c], made[0]/read[0]; !(math.Abs(float64(r/first-1)) < 1e-3) {
+				t.Errorf("stage %d: channel %d is made %v times as large as it is read, channel 0 %v", n, c, r, first)
+			}
+		}
+	}
+	vit := enginetest.CLIPConfig()
+	same, err := Equalize(vit, random{vit})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range same.Names() {
+		a, _ := random{vit}.Float32(name)
+		if b, err := same.Float32(name); err != nil || !slices.Equal(a, b) {
+			t.Errorf("%s has changed, %v", name, err)
+		}
+	}
+}
+
+// TestStages: streams that something else than linear layers makes or reads stay.
+func TestStages(t *testing.T) {
+	block := func(expand, stride, in, out int) clip.Block {
+		return clip.Block{Kernel: 3, Stride: stride, Expand: expand, In: in, Out: out}
+	}
+	for want, blocks := range map[string][]clip.Block{
+		// The stem's output is added to the first block's.
+		"": {block(6, 1, 8, 8), block(6, 1, 8, 8)},
+		// A depthwise layer reads the first stage.
+		"01 features": {block(6, 1, 8, 12), block(1, 1, 12, 16)},
+		"00 01 01 02; 02 03 03 features": {
+			block(1, 1, 8, 12), block(6, 1, 12, 12), block(6, 2, 12, 12), block(6, 1, 12, 12)},
+	} {
+		var got []string
+		for _, e := range stages(&clip.Image{Blocks: blocks}) {
+			var parts []string
+			for _, r := range e.from {
+				parts = append(parts, r.layer)
+			}
+			got = append(got, strings.Join(append(parts, e.to...), " "))
+		}
+		short := strings.NewReplacer("image.", "", "block.", "", ".project", "", ".expand", "").Replace(strings.Join(got, "; "))
+		if short != want {
+			t.Errorf("%v: %q, want %q", blocks, short, want)
 		}
 	}
 }

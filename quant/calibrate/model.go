@@ -47,8 +47,8 @@ type worker struct {
 }
 
 // Open lays a float model out on host and loads it from src. More hosts share
-// the work, each with a copy of the model, in a goroutine of its own; results
-// do not depend on how many there are. Of src it reads the towers' tensors, not
+// the work on pictures, each with a copy of the image tower, in a goroutine of its
+// own; results do not depend on how many there are. Of src it reads the towers' tensors, not
 // what is computed with a model: labels, the mean of images.
 func Open(host device.Host, cfg *clip.Config, src Source, more ...device.Host) (*Model, error) {
 	cfg = towersOf(cfg)
@@ -56,7 +56,11 @@ func Open(host device.Host, cfg *clip.Config, src Source, more ...device.Host) (
 	hosts := append([]device.Host{host}, more...)
 	for i, h := range hosts {
 		var err error
-		if m.workers[i], err = newWorker(h, cfg); err != nil {
+		c := cfg
+		if i > 0 {
+			c = imageOf(cfg)
+		}
+		if m.workers[i], err = newWorker(h, c); err != nil {
 			return nil, err
 		}
 	}
@@ -72,6 +76,16 @@ func towersOf(cfg *clip.Config) *clip.Config {
 	c.ImageMean, c.Text.Defaults, c.Text.Ready = false, nil, 0
 	return &c
 }
+
+// imageOf is cfg with the least that is a text tower.
+func imageOf(cfg *clip.Config) *clip.Config {
+	c := *cfg
+	c.Text = clip.Text{Kind: "bag", Vocab: 1, Width: 1, Hidden: 1, Context: 1, Templates: cfg.Text.Templates}
+	return &c
+}
+
+// first is m on its first host alone, which has the text tower.
+func (m *Model) first() *Model { return &Model{m.cfg, m.src, m.workers[:1]} }
 
 func newWorker(host device.Host, cfg *clip.Config) (*worker, error) {
 	w, l := new(worker), new(device.Layout)
@@ -109,14 +123,18 @@ func (m *Model) Load(src Source) error {
 		if err != nil {
 			return err
 		}
-		if err := m.put(s.Name, x); err != nil {
+		to := m
+		if s.Stage > 0 {
+			to = m.first()
+		}
+		if err := to.put(s.Name, x); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// put writes a tensor to every host.
+// put writes a tensor to every host, which must have its tower.
 func (m *Model) put(name string, x []float32) error {
 	return m.share(len(m.workers), func(_ *worker, i int) error { return m.workers[i].model.PutFloat(name, x) })
 }

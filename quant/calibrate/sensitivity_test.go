@@ -96,11 +96,21 @@ func TestSensitivity(t *testing.T) {
 
 // quantizedAlone are embeddings of the tower of one layer with that layer
 // quantized to nearest.
-func quantizedAlone(t *testing.T, cfg *clip.Config, src Source, spec clip.TensorSpec, kind qtype.Kind, trial Trial) (out [][]float32) {
+func quantizedAlone(t *testing.T, cfg *clip.Config, src Source, spec clip.TensorSpec, kind qtype.Kind, trial Trial) [][]float32 {
+	t.Helper()
+	kinds := towersOf(cfg).FloatKinds()
+	kinds[spec.Name] = kind
+	if spec.Stage > 0 {
+		return quantized(t, cfg, src, kinds, nil, trial.Texts)
+	}
+	return quantized(t, cfg, src, kinds, trial.Pictures, nil)
+}
+
+// quantized are embeddings of a model of those kinds, rounded to nearest.
+func quantized(t *testing.T, cfg *clip.Config, src Source, kinds map[string]qtype.Kind, pictures []Picture, texts [][]int32) [][]float32 {
 	t.Helper()
 	cfg = towersOf(cfg)
-	kinds, l, host := cfg.FloatKinds(), new(device.Layout), newHost()
-	kinds[spec.Name] = kind
+	l, host := new(device.Layout), newHost()
 	w := &worker{model: clip.Layout(cfg, kinds, l)}
 	var err error
 	if w.dev, err = device.Start(host, l, device.Options{Paths: host.Paths()[:1], Lists: w.model.Lists()}); err == nil {
@@ -118,36 +128,26 @@ func quantizedAlone(t *testing.T, cfg *clip.Config, src Source, spec clip.Tensor
 		if err != nil {
 			t.Fatal(err)
 		}
-		if s.Name == spec.Name {
-			b, err := nearest("", kind, x, s.Shape[0], s.Shape[1])
-			if err != nil {
+		var b []byte
+		switch kind := kinds[s.Name]; kind {
+		case qtype.F16: // as it is, lest its rounding be seen
+			if err := w.model.PutFloat(s.Name, x); err != nil {
 				t.Fatal(err)
 			}
-			err = w.model.Put(s.Name, kind, s.Shape, b)
-			if err != nil {
-				t.Fatal(err)
-			}
-		} else if err := w.model.PutFloat(s.Name, x); err != nil {
-			t.Fatal(err)
+			continue
+		case qtype.Q8R:
+			b = qtype.AppendQ8R(nil, x, s.Shape[0], s.Shape[1])
+		default:
+			b, err = nearest("", kind, x, s.Shape[0], s.Shape[1])
 		}
-	}
-	n := len(trial.Pictures)
-	if spec.Stage > 0 {
-		n = len(trial.Texts)
-	}
-	for i := range n {
-		x := make([]float32, cfg.Embed)
-		if spec.Stage > 0 {
-			err = w.model.EncodeText(x, trial.Texts[i])
-		} else if err = w.show(trial.Pictures[i]); err == nil {
-			err = w.model.Encode(x)
+		if err == nil {
+			err = w.model.Put(s.Name, kinds[s.Name], s.Shape, b)
 		}
 		if err != nil {
 			t.Fatal(err)
 		}
-		out = append(out, x)
 	}
-	return out
+	return embeddings(t, &Model{cfg: cfg, workers: []*worker{w}}, pictures, texts)
 }
 
 // TestInfer: a kind that was not run gets its drift from the layer's error.
