@@ -63,6 +63,7 @@ type File struct {
 	pos      int64 // of the stream
 	to       int64 // where body ends; -1: at the file's end
 	limit    int64 // where the stream pauses; -1: at the file's end
+	step     int64 // how much is asked for at once; 0: all there is to read
 	failures failures
 	err      error // sticky
 }
@@ -106,8 +107,18 @@ func (f *File) Ranges() bool { return f.ranges }
 // Limit makes the stream pause at an offset: nothing behind it is asked for
 // before the next Limit. -1 is the file's end. Without Ranges it has no effect.
 func (f *File) Limit(end int64) {
-	f.limit = end
-	if f.ranges && f.body != nil && f.to != end {
+	f.limit, f.step = end, 0
+	if f.ranges && end >= 0 && (f.to < 0 || f.to > end) {
+		f.drop()
+	}
+}
+
+// Pieces makes the stream ask for so many bytes at a time until the next Limit,
+// for a reader who will know soon how much it needs. Without Ranges it has no
+// effect.
+func (f *File) Pieces(bytes int64) {
+	if f.ranges {
+		f.step = bytes
 		f.drop()
 	}
 }
@@ -127,32 +138,38 @@ func (f *File) drop() {
 	}
 }
 
-// pause is where the stream is to stop for now, or -1.
-func (f *File) pause() int64 {
-	if f.ranges {
-		return f.limit
-	}
-	return -1
-}
-
 // end is where the stream ends for now, or -1.
 func (f *File) end() int64 {
-	if p := f.pause(); p >= 0 {
-		return p
+	if f.ranges && f.limit >= 0 {
+		return f.limit
 	}
 	return f.size
+}
+
+// next is up to where Read asks next, or -1.
+func (f *File) next() int64 {
+	switch {
+	case !f.ranges:
+		return -1
+	case f.step > 0 && f.pos+f.step < f.end():
+		return f.pos + f.step
+	}
+	return f.limit
 }
 
 // Read reads on. A connection that is cut is made anew where it was cut.
 func (f *File) Read(p []byte) (int, error) {
 	for f.err == nil && (f.end() < 0 || f.pos < f.end()) {
+		if f.pos == f.to {
+			f.drop()
+		}
 		if f.body == nil {
-			body, err := f.open(f.ctx, f.pos, f.pause(), true)
+			body, err := f.open(f.ctx, f.pos, f.next(), true)
 			if err != nil {
 				f.err = f.failures.count(f, f.ctx, f.pos, err)
 				continue
 			}
-			f.body, f.to = body, f.pause()
+			f.body, f.to = body, f.next()
 		}
 		if f.to >= 0 {
 			p = p[:min(int64(len(p)), f.to-f.pos)]
@@ -161,7 +178,7 @@ func (f *File) Read(p []byte) (int, error) {
 		f.pos += int64(n)
 		if err == io.EOF && f.to < 0 && f.size < 0 {
 			f.err = io.EOF // a server that does not say how much there is
-		} else if err != nil && f.pos != f.end() {
+		} else if err != nil && f.pos != f.to && f.pos != f.size {
 			f.drop()
 			f.err = f.failures.count(f, f.ctx, f.pos, f.failed(f.ctx, err))
 		}

@@ -400,6 +400,38 @@ func TestLimit(t *testing.T) {
 	}
 }
 
+// TestPieces: a reader who does not know yet how much it needs gets little at a
+// time; what has been asked for is used up before a limit is.
+func TestPieces(t *testing.T) {
+	s := serve(t)
+	f, naps := s.open(t)
+	f.Pieces(1000)
+	b := make([]byte, len(s.file))
+	if _, err := io.ReadFull(f, b[:2500]); err != nil {
+		t.Fatal(err)
+	}
+	f.Limit(10_000)
+	if _, err := io.ReadFull(f, b[2500:10_000]); err != nil {
+		t.Fatal(err)
+	}
+	f.Pieces(280_000)
+	if n, err := f.Read(b); n != 0 || err != io.EOF {
+		t.Errorf("at the limit: %d, %v", n, err)
+	}
+	f.Limit(-1)
+	f.Pieces(200_000)
+	if _, err := io.ReadFull(f, b[10_000:]); err != nil || !bytes.Equal(b, s.file) {
+		t.Errorf("other bytes, %v", err)
+	}
+	if n, err := f.Read(b); n != 0 || err != io.EOF {
+		t.Errorf("at the end: %d, %v", n, err)
+	}
+	want := []string{"", "bytes=0-999", "bytes=1000-1999", "bytes=2000-2999", "bytes=3000-9999", "bytes=10000-209999", "bytes=210000-"}
+	if !slices.Equal(s.requests(), want) || len(*naps) > 0 {
+		t.Errorf("asked for %q, want %q; pauses %v", s.requests(), want, *naps)
+	}
+}
+
 func TestReadAt(t *testing.T) {
 	s := serve(t)
 	s.cut = func(i int) int { return []int{0, 0, 10, 10, 0}[min(i, 4)] }

@@ -264,6 +264,9 @@ func (w *worker) read(ctx context.Context, r request) (err error) {
 	if err != nil {
 		return err
 	}
+	if f.Size() > largeBytes {
+		f.Pieces(headBytes)
+	}
 	hash, shards := "", false
 	stream := &progress{Reader: f, total: max(0, f.Size()), report: func(loaded, total int64) { w.progress(r, "fetch", loaded, total) }}
 	o := engine.Options{Host: host, Paths: paths, Hash: subtleHash(&w.mu), Manifest: func(m *shq.Manifest, sum [32]byte) error {
@@ -272,6 +275,7 @@ func (w *worker) read(ctx context.Context, r request) (err error) {
 			return fmt.Errorf("%w: manifest %s, not %s", errIntegrity, hash, r.Integrity)
 		}
 		stream.total = m.FileBytes()
+		f.Limit(-1)
 		if shards = m.Stages() > engine.StageTokens; shards && f.Ranges() {
 			// Stage by stage, so that nothing is on its way before it is needed.
 			f.Limit(m.StageEnd(engine.StageImage))
@@ -319,6 +323,15 @@ func (w *worker) read(ctx context.Context, r request) (err error) {
 		w.waiting = nil
 	}
 }
+
+// A file over largeBytes is read in pieces of headBytes until its manifest says
+// where they should end: of a fast line megabytes are under way before a request can
+// be taken back. Others are asked for at once, which is sooner, and leaves a
+// file to the browser's cache that it can use again.
+const (
+	largeBytes = 16 << 20
+	headBytes  = 128 << 10
+)
 
 // loaded tells that a stage has come.
 func (w *worker) loaded(r request, stage, hash string, start time.Time) {

@@ -334,15 +334,14 @@ func TestStreamingFaults(t *testing.T) {
 			}
 		})
 	})
-	t.Run("from the browser's cache", func(t *testing.T) {
-		w, f := serve(t, func(f *remote) { f.cached = true })
-		for i := range 3 {
-			f.then(func() {})
-			w.must(w.ask(loadCLIP), proto.Loaded)
-			if got := w.scores(); got != want {
-				t.Errorf("answers %s, want %s", got, want)
-			}
-			t.Logf("time %d: %v", i, f.asked())
+	t.Run("a large file", func(t *testing.T) {
+		w, f := serve(t, func(f *remote) { f.file = append(f.file, make([]byte, 16<<20)...) })
+		w.must(w.ask(loadCLIP), proto.Loaded)
+		if got := w.scores(); got != want {
+			t.Errorf("answers %s, want %s", got, want)
+		}
+		if got := f.asked()[0]; got != (span{0, 128 << 10}) {
+			t.Errorf("it begins with %+v", got)
 		}
 	})
 	t.Run("without ranges", func(t *testing.T) { well(t, func(f *remote) { f.first = 0 }) })
@@ -419,6 +418,18 @@ func TestStreamingFaults(t *testing.T) {
 		bad(w, w.reply("first"), proto.NotLoaded, "another model")
 		if got := w.scores(); got != want {
 			t.Errorf("answers %s, want %s", got, want)
+		}
+	})
+	// Last, for the cache keeps it.
+	t.Run("from the browser's cache", func(t *testing.T) {
+		w, f := serve(t, func(f *remote) { f.cached = true })
+		for i := range 3 {
+			f.then(func() {})
+			w.must(w.ask(loadCLIP), proto.Loaded)
+			if got := w.scores(); got != want {
+				t.Errorf("answers %s, want %s", got, want)
+			}
+			t.Logf("time %d: %v", i, f.asked())
 		}
 	})
 }
