@@ -307,8 +307,9 @@ def train(a):
         mean, step = s["mean"], s["step"]
         opt.load_state_dict(s["opt"])
         begin -= s["seconds"]
-        where, said = torch.load(state / "views.pt", map_location=DEVICE, weights_only=True)
         print(f"resumed at step {step}, {s['seconds']:.0f} s", flush=True)
+    if (state / "views.pt").exists():
+        where, said = torch.load(state / "views.pt", map_location=DEVICE, weights_only=True)
     else:
         e = torch.cat([p.teach(centre(p.load(r), 224)) for r in p.validation.split(256 if CUDA else 16)])
         print("teacher:", told(p.accuracy(e)), flush=True)
