@@ -560,7 +560,7 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 		if bits == 8 {
 			rows = min(rows, plainRows)
 		}
-		p, end, first, count := e.cut(panels, m, rows)
+		p, end, first, count := e.cut(panels, m)
 		a := e.Locals(asm.I32, rows)
 		rowEnd, uEnd, sEnd, mEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		bp, sc, st, s, col, y, st0 := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
