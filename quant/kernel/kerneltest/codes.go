@@ -73,11 +73,11 @@ func (b *bench) codes(kind qtype.Kind, size, stride int, s block, extreme bool) 
 		k4 := qtype.RoundUp(s.in, 4)
 		rowScales[2*r], rowScales[2*r+1] = kernel.RefQuant(q[r*k4:(r+1)*k4], x[r*qtype.RoundUp(s.in, 8):][:k4])
 	}
-	floats := make([]float32, m*s.wide)
-	expand.ref(floats, q, rowScales, s.wide, false)
-	u := make([]byte, len(floats))
-	for i, v := range floats {
-		u[i] = kernel.RefReLU6Code(v)
+	u := make([]byte, m*s.wide)
+	if expand.low.Bits == 0 {
+		kernel.RefGEMMQ8CCodes(u, q, rowScales, expand.weights, expand.cols, m, s.in, s.wide, s.wide)
+	} else {
+		kernel.RefGEMMLowCodes(u, q, rowScales, expand.weights, expand.cols, expand.low, m, s.in, s.wide, s.wide)
 	}
 	got := make([]byte, len(u))
 	if err := b.dev.Read(wide, got); err != nil {
