@@ -58,7 +58,7 @@ func (t *tower) efficientNetLite(im *Image) {
 		case filters.codes:
 			x = t.buf("wide", size*size*wide)
 			expand := t.m.linears[name+"expand"]
-			t.quantize(expand, t.buf(in, 0), stride(b.In), size*size)
+			t.quantize(expand, t.buf(in, 0), stride(b.In), size*size, kernel.First{})
 			t.multiply(expand, x, size*size, product{ldy: wide, codesOut: true})
 		case b.Expand != 1:
 			x = t.buf("wide", 4*size*size*stride(wide))

@@ -83,7 +83,7 @@ func (t *tower) linearFrom(name string, x uint32, ldx int, y uint32, rows int, l
 		}
 		return
 	}
-	t.quantize(n, x, ldx, rows)
+	t.quantize(n, x, ldx, rows, kernel.First{})
 	t.multiply(n, y, rows, product{ldy: ldy, lo: lo, hi: hi, add: add})
 }
 
@@ -97,13 +97,16 @@ func (t *tower) quantized(n *linear, rows int) (q, s, starts uint32) {
 	return q, s, starts
 }
 
-func (t *tower) quantize(n *linear, x uint32, ldx, rows int) {
+func (t *tower) quantize(n *linear, x uint32, ldx, rows int, first kernel.First) {
 	q, s, starts := t.quantized(n, rows)
+	if first.Do != kernel.Nothing {
+		first.Scratch = t.buf("first", kernel.FirstScratch(n.cols))
+	}
 	if n.kind == qtype.Q8C {
-		t.add(kernel.Quant{X: x, Q: q, S: s, M: rows, K: n.cols, LDX: ldx})
+		t.add(kernel.Quant{X: x, Q: q, S: s, M: rows, K: n.cols, LDX: ldx, First: first})
 		return
 	}
-	t.add(kernel.QuantLow{X: x, Q: q, S: s, Starts: starts, M: rows, K: n.cols, LDX: ldx, Low: n.low})
+	t.add(kernel.QuantLow{X: x, Q: q, S: s, Starts: starts, M: rows, K: n.cols, LDX: ldx, Low: n.low, First: first})
 }
 
 // product is how a quantized layer's product ends.

@@ -53,8 +53,7 @@ func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causa
 	wide := t.buf("wide", 4*n*max(3*width, stride(c.MLP)))
 	for i := range c.Layers {
 		name := LayerPrefix(tower, i)
-		t.norm(name+"norm1", x, y, n, width, c.Eps)
-		t.linear(name+"attn.in", y, wide, n, -kernel.Inf, kernel.Inf)
+		t.linearNorm(name+"norm1", name+"attn.in", x, y, wide, n, c.Eps)
 		a := kernel.Attention{X: wide, Y: y, T: n, To: n, H: c.Heads, D: width / c.Heads, LDX: 3 * width, LDY: width,
 			Causal: causal, Float: t.m.linears[name+"attn.in"].kind == qtype.F16}
 		a.Pack, a.Scratch = t.buf("pack", a.PackLen()), t.buf("attention", a.ScratchLen())
@@ -67,14 +66,8 @@ func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causa
 			x, y, n = x+uint32(4*pooled*width), y+uint32(4*pooled*width), 1
 		}
 		t.linearAdd(name+"attn.out", y, x, n)
-		t.norm(name+"norm2", x, y, n, width, c.Eps)
-		t.linear(name+"mlp.in", y, wide, n, -kernel.Inf, kernel.Inf)
-		if floats := n * stride(c.MLP); c.Activation == quickGELU {
-			t.add(kernel.QuickGELU{X: wide, N: floats})
-		} else {
-			t.add(kernel.GELU{X: wide, N: floats})
-		}
-		t.linearAdd(name+"mlp.out", wide, x, n)
+		t.linearNorm(name+"norm2", name+"mlp.in", x, y, wide, n, c.Eps)
+		t.linearGELU(name+"mlp.out", c, wide, x, n)
 	}
 	return x
 }
@@ -82,4 +75,39 @@ func (t *tower) blocks(tower string, c *Transformer, width, n, pooled int, causa
 // norm records a LayerNorm over rows of x.
 func (t *tower) norm(name string, x, y uint32, rows, width int, eps float32) {
 	t.add(kernel.LayerNorm{X: x, W: t.m.values[name+".weight"].at, Y: y, M: rows, N: width, LDX: width, LDY: width, Eps: eps})
+}
+
+// linearNorm records a linear layer from x's rows behind a LayerNorm to z;
+// where the layer is quantized the norm's results are, without a stop in y.
+func (t *tower) linearNorm(norm, name string, x, y, z uint32, rows int, eps float32) {
+	n := t.m.linears[name]
+	if n.kind == qtype.F16 || n.cols%kernel.Lanes != 0 {
+		t.norm(norm, x, y, rows, n.cols, eps)
+		t.linear(name, y, z, rows, -kernel.Inf, kernel.Inf)
+		return
+	}
+	t.quantize(n, x, n.cols, rows, kernel.First{Do: kernel.DoLayerNorm, W: t.m.values[norm+".weight"].at, Eps: eps})
+	t.multiply(n, z, rows, product{ldy: stride(n.rows), lo: -kernel.Inf, hi: kernel.Inf})
+}
+
+// linearGELU records y += the linear layer of the activation of rows of x,
+// which it may overwrite.
+func (t *tower) linearGELU(name string, c *Transformer, x, y uint32, rows int) {
+	n := t.m.linears[name]
+	quick := c.Activation == quickGELU
+	if n.kind == qtype.F16 || n.cols%kernel.Lanes != 0 {
+		if floats := rows * stride(n.cols); quick {
+			t.add(kernel.QuickGELU{X: x, N: floats})
+		} else {
+			t.add(kernel.GELU{X: x, N: floats})
+		}
+		t.linearAdd(name, x, y, rows)
+		return
+	}
+	first := kernel.First{Do: kernel.DoGELU}
+	if quick {
+		first.Do = kernel.DoQuickGELU
+	}
+	t.quantize(n, x, n.cols, rows, first)
+	t.multiply(n, y, rows, product{ldy: stride(n.rows), lo: -kernel.Inf, hi: kernel.Inf, add: true})
 }

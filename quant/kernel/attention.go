@@ -18,9 +18,10 @@ import (
 // a barrier between them: AttentionPack(a), then a.
 //
 // With Float both sums over products are float32. Without, what is multiplied
-// (a row of q, of k, of p, a column of v) is rounded to int16 with a scale of
-// its own, as normScale says, and the sums are exact. A column of v is scaled
-// over all T rows, so even if Causal later rows have a part in its rounding.
+// is rounded to int16 and the sums are exact: a row of q or k, a column of v with
+// a scale of its own, as normScale says, p with softFactor for all. A column of
+// v is scaled over all T rows, so even if Causal later rows have a part in its
+// rounding.
 //
 //	X [T] rows of q, k, v, [H][D] float32 each, LDX floats apart
 //	Y [T] rows of [H][D] float32, LDY floats apart
@@ -42,7 +43,7 @@ type Attention struct {
 //
 // and without, int16 in pairs as i32x4.dot_i16x8 takes them, then the scales:
 //
-//	K [T8/8][D/2] × 8 rows × 2, V [D/8][T8/2] × 8 columns × 2 rows, Q [T8][D]
+//	K [T8/8][D/2] × 8 rows × 2, V [D/8][T8/2] × 8 columns × 2 rows, Q as K
 //	float32 of Q [T8], of K [T8], of V [D]
 type AttentionPack Attention
 
@@ -60,11 +61,15 @@ func (a Attention) ScratchLen() int { return MaxThreads * a.scratch() }
 
 // scratch is a thread's part: two scales a row, then the scores of a tile; or,
 // for AttentionPack, eight rows of int16.
-func (a Attention) scratch() int {
-	return max(scratchHead+tileRows*4*qtype.RoundUp(a.T, 8), 8*2*a.D)
-}
+func (a Attention) scratch() int { return max(scratchHead+tileRows*scoreRow, 8*2*a.D) }
 
-const scratchHead = 8 * tileRows
+const (
+	scratchHead = 8 * tileRows
+	// scoreRow is the bytes of a row of scores, for the most keys: a constant, so
+	// that one pointer serves all rows. 64 more keep them apart in the cache.
+	scoreRow  = 4*maxTokens + 64
+	maxTokens = 1024
+)
 
 // Append implements Command.
 func (a AttentionPack) Append(l List) List {
@@ -73,7 +78,7 @@ func (a AttentionPack) Append(l List) List {
 		op = opAttentionPackF32
 	}
 	return l.add(op, a.X, a.Pack, a.Scratch, uint32(a.T), uint32(a.H), uint32(a.D), uint32(a.LDX*4), uint32(Attention(a).scratch()),
-		bits(normLimit(a.D)), bits(normLimit(a.T)))
+		bits(normLimit(a.D, normMax)), bits(normLimit(a.T, valueMax)))
 }
 
 // Append implements Command.
@@ -86,17 +91,19 @@ func (a Attention) Append(l List) List {
 		causal = 1
 	}
 	return l.add(op, a.X, a.Pack, a.Y, a.Scratch, uint32(a.T), uint32(a.H), uint32(a.D), uint32(a.LDX*4), uint32(a.LDY*4),
-		uint32(a.scratch()), causal, bits(a.scale()), uint32(a.From/tileRows), uint32((a.To+tileRows-1)/tileRows-a.From/tileRows))
+		uint32(a.scratch()), causal, bits(a.scale()), bits(softFactor(a.T)), uint32(a.From/tileRows), uint32((a.To+tileRows-1)/tileRows-a.From/tileRows))
 }
 
 func (a Attention) scale() float32 { return float32(numeric.Log2e / math.Sqrt(float64(a.D))) }
 
 // Codes of int16 vectors. |Σ a·b| ≤ |a|·|b|, so two vectors of length normMax
 // have a sum within int32; the distance to √2³¹ = 46340.9 is left for rounding,
-// at most ½ in each of 1024 codes. A stored scale is at most scaleMax: scores
-// stay finite, and ones that large are all or nothing anyway.
+// at most ½ in each of 1024 codes. Values have a quarter of that length and
+// softmax four times: its codes are the ones that are short of bits. A stored scale is at most
+// scaleMax: scores stay finite, and ones that large are all or nothing anyway.
 const (
 	normMax  = 46320
+	valueMax = normMax / 4
 	codeMax  = 32767
 	codesMin = 0x1p-60 // a vector with no value over this has codes 0: its square underflows
 	scaleMax = 1 << 45
@@ -104,10 +111,10 @@ const (
 
 // normScale gives the factor that takes x to its codes and the scale that
 // takes them back, from x's greatest magnitude m and square = Σx²: codes are as
-// large as their length (normMax) and int16 (codeMax) allow. The length is at
+// large as their length (norm) and int16 (codeMax) allow. The length is at
 // most m·√n, which serves where the square overflows; limit is that of normLimit.
-func normScale(m, square, limit float32) (factor, scale float32) {
-	scale = max(float32(math.Sqrt(float64(square)))*(1.0/normMax), m*(1.0/codeMax))
+func normScale(m, square, limit, norm float32) (factor, scale float32) {
+	scale = max(float32(math.Sqrt(float64(square)))*(1/norm), m*(1.0/codeMax))
 	scale = min(scale, m*limit)
 	if m > codesMin {
 		factor = 1 / scale
@@ -116,11 +123,35 @@ func normScale(m, square, limit float32) (factor, scale float32) {
 }
 
 // normLimit is normScale's limit for n values.
-func normLimit(n int) float32 { return max(float32(math.Sqrt(float64(n)))/normMax, 1.0/codeMax) }
+func normLimit(n int, norm float32) float32 {
+	return max(float32(math.Sqrt(float64(n)))/norm, 1.0/codeMax)
+}
+
+// softFactor takes the p of up to n keys to codes. As p ≤ 1.0001, their length
+// is at most √n·(1.0001·softFactor + ½) ≤ 185,019 + 16, that of v's at most
+// 11,580 + 16, and the product of the two 2,145,665,860 < 2³¹.
+func softFactor(n int) float32 {
+	return min(185000/float32(math.Sqrt(float64(n))), 32760)
+}
+
+// softPoly are the coefficients of 2ᶠ on |f| ≤ ½, lowest power first, to 7.5e-5
+// of it: codes of p have 15 bits at most. Below softMin codes are 0.
+var softPoly = [4]float32{0.99992806, 0.69326097, 0.24261113, 0.05517167}
+
+const softMin = -17
+
+// softCode is the code of 2ˣ, x ≤ 0; poly is softPoly times softFactor.
+func softCode(x float32, poly *[4]float32) int32 {
+	x = max(x, softMin)
+	n := nearest(x)
+	f := x - n
+	y := float32((float32(poly[3]*f)+poly[2])*float32(f*f)) + (float32(poly[1]*f) + poly[0])
+	return int32(nearest(math.Float32frombits(math.Float32bits(y) + uint32(int32(n))<<23)))
+}
 
 // refCodes quantizes the n values x[0], x[stride], … and returns their scale.
 // The squares are summed in so many lanes.
-func refCodes(q []int16, x []float32, n, stride, lanes int) float32 {
+func refCodes(q []int16, x []float32, n, stride, lanes int, norm float32) float32 {
 	var m float32
 	var s [8]float32
 	for i := range n {
@@ -128,7 +159,7 @@ func refCodes(q []int16, x []float32, n, stride, lanes int) float32 {
 		m = max(m, v, -v)
 		s[i%lanes] += float32(v * v)
 	}
-	factor, scale := normScale(m, fold8(s), normLimit(n))
+	factor, scale := normScale(m, fold8(s), normLimit(n, norm), norm)
 	for i := range n {
 		q[i] = int16(nearest(float32(x[i*stride] * factor)))
 	}
@@ -155,22 +186,25 @@ func (a Attention) refHead(y, x []float32) {
 	var q, k, v [][]int16 // rows of q and k, columns of v
 	var sq, sk, sv []float32
 	if !a.Float {
-		codes := func(x []float32, n, stride, lanes int) ([]int16, float32) {
+		codes := func(x []float32, n, stride, lanes int, norm float32) ([]int16, float32) {
 			c := make([]int16, n)
-			return c, refCodes(c, x, n, stride, lanes)
+			return c, refCodes(c, x, n, stride, lanes, norm)
 		}
 		for j := range a.T {
-			c, s := codes(x[j*a.LDX:], a.D, 1, 8)
+			c, s := codes(x[j*a.LDX:], a.D, 1, 8, normMax)
 			q, sq = append(q, c), append(sq, s)
-			c, s = codes(x[j*a.LDX+w:], a.D, 1, 8)
+			c, s = codes(x[j*a.LDX+w:], a.D, 1, 8, normMax)
 			k, sk = append(k, c), append(sk, s)
 		}
 		for d := range a.D {
-			c, s := codes(x[2*w+d:], a.T, a.LDX, 1)
+			c, s := codes(x[2*w+d:], a.T, a.LDX, 1, valueMax)
 			v, sv = append(v, c), append(sv, s)
 		}
 	}
-	p, pq := make([]float32, a.T), make([]int16, a.T)
+	p, pq, poly := make([]float32, a.T), make([]int16, a.T), softPoly
+	for i := range poly {
+		poly[i] *= softFactor(a.T)
+	}
 	for i := a.From; i < a.To; i++ {
 		n := a.T
 		if a.Causal {
@@ -185,20 +219,19 @@ func (a Attention) refHead(y, x []float32) {
 			}
 			top = max(top, p[j])
 		}
-		var s, squares [8]float32
+		var s [8]float32
+		var sum int32
 		for j := range n {
-			p[j] = exp2OrZero(p[j] - top)
-			s[j%8] += p[j]
-			squares[j%8] += float32(p[j] * p[j])
-		}
-		inv, factor := 1/fold8(s), float32(0)
-		if !a.Float {
-			factor, _ = normScale(1, fold8(squares), 1) // p's greatest value is 1
-			inv = 1 / float32(factor*fold8(s))
-			for j := range n {
-				pq[j] = int16(nearest(p[j] * factor))
+			if a.Float {
+				p[j] = exp2OrZero(p[j] - top)
+				s[j%8] += p[j]
+			} else {
+				code := softCode(p[j]-top, &poly)
+				pq[j] = int16(code)
+				sum += code
 			}
 		}
+		inv := 1 / (fold8(s) + float32(sum)) // one of the two is 0
 		for d := range a.D {
 			if !a.Float {
 				y[i*a.LDY+d] = refDotCodes(pq[:n], v[d]) * float32(sv[d]*inv)
@@ -306,8 +339,8 @@ func emitAttentionPackF32(e *emitter) {
 
 // normScale emits the lanes of normScale: the scale goes over m, the factor to
 // factor; square is clobbered.
-func (e *emitter) normScale(factor, m, square, limit asm.Expr) {
-	e.Set(square, asm.F32x4Mul(asm.F32x4Sqrt(square), asm.F32x4Const(1.0/normMax)))
+func (e *emitter) normScale(factor, m, square, limit asm.Expr, norm float32) {
+	e.Set(square, asm.F32x4Mul(asm.F32x4Sqrt(square), asm.F32x4Const(1/norm)))
 	e.Set(square, asm.F32x4PMax(square, asm.F32x4Mul(m, asm.F32x4Const(1.0/codeMax))))
 	e.Set(square, asm.F32x4PMin(square, asm.F32x4Mul(m, limit)))
 	e.Set(factor, asm.V128And(asm.F32x4Div(asm.F32x4Const(1), square), asm.F32x4Gt(m, asm.F32x4Const(codesMin))))
@@ -355,9 +388,10 @@ func emitAttentionPackQN16(e *emitter) {
 		e.Set(base, asm.I32Add(x0, asm.I32Mul(head, dBytes)))
 		e.Set(p, asm.I32Add(pack, asm.I32Mul(head, headLen)))
 		e.Set(k, asm.I32Add(p, asm.I32Mul(asm.I32Shl(first, i32(1)), d)))
-		e.Set(q, asm.I32Add(k, asm.I32Shl(part, i32(1))))
 		e.Set(s, asm.I32Add(asm.I32Add(p, asm.I32Mul(part, i32(3))), asm.I32Shl(first, i32(2))))
-		for range 2 { // the queries straight into Pack, the keys into the scratch
+		e.Add(asm.I32Shl(part, i32(1)), k)
+		for range 2 { // the queries, then the keys
+			e.Set(q, scratch)
 			e.Set(row, first)
 			e.For(row, asm.I32Add(first, i32(8)), 1, func() {
 				e.Set(x, row)
@@ -382,7 +416,7 @@ func emitAttentionPackQN16(e *emitter) {
 				e.Set(square, asm.F32x4Add(square, square1))
 				e.reduce(square, v, asm.F32x4Add)
 				e.Set(square, asm.F32x4Splat(asm.F32x4Lane(0, square)))
-				e.normScale(factor, m, square, rowLimit)
+				e.normScale(factor, m, square, rowLimit, normMax)
 				each(func() {
 					e.V128Store(q, 0, codes(asm.V128Load(x, 0), asm.V128Load(x, 16), factor, factor, magic))
 					e.Bump(16, q)
@@ -390,28 +424,28 @@ func emitAttentionPackQN16(e *emitter) {
 				e.F32Store(s, 0, asm.F32x4Lane(0, m))
 				e.Bump(4, s)
 			})
-			e.Set(q, scratch)
+			e.Set(from[0], scratch)
+			for r := 1; r < len(from); r++ {
+				e.Set(from[r], asm.I32Add(from[r-1], asm.I32Shl(d, i32(1))))
+			}
+			e.Set(q, from[1])
+			e.While(asm.I32LtU(from[0], q), func() { // eight codes of eight rows
+				for half := range 2 {
+					for r := range 4 {
+						e.Set(a[r], asm.V128Load(from[4*half+r], 0))
+					}
+					e.transpose(a, b)
+					for i := range 4 {
+						e.V128Store(k, uint32(32*i+16*half), a[i])
+					}
+				}
+				e.Bump(16, from...)
+				e.Bump(128, k)
+			})
+			e.Set(k, asm.I32Add(p, asm.I32Mul(asm.I32Shl(first, i32(1)), d)))
 			e.Add(w, base)
 			e.Set(s, asm.I32Add(s, asm.I32Sub(asm.I32Shl(t8, i32(2)), i32(32))))
 		}
-		e.Set(from[0], scratch)
-		for r := 1; r < len(from); r++ {
-			e.Set(from[r], asm.I32Add(from[r-1], asm.I32Shl(d, i32(1))))
-		}
-		e.Set(q, from[1])
-		e.While(asm.I32LtU(from[0], q), func() { // eight codes of eight rows
-			for half := range 2 {
-				for r := range 4 {
-					e.Set(a[r], asm.V128Load(from[4*half+r], 0))
-				}
-				e.transpose(a, b)
-				for i := range 4 {
-					e.V128Store(k, uint32(32*i+16*half), a[i])
-				}
-			}
-			e.Bump(16, from...)
-			e.Bump(128, k)
-		})
 	})
 
 	e.Set(panels, asm.I32ShrU(d, i32(3)))
@@ -436,8 +470,8 @@ func emitAttentionPackQN16(e *emitter) {
 		e.Set(square, m)
 		e.Set(square1, m)
 		each(measure)
-		e.normScale(factor, m, square, columnLimit)
-		e.normScale(factor1, m1, square1, columnLimit)
+		e.normScale(factor, m, square, columnLimit, valueMax)
+		e.normScale(factor1, m1, square1, columnLimit, valueMax)
 		e.V128Store(s, 0, m)
 		e.V128Store(s, 16, m1)
 		row8 := func(dst asm.Expr) {
@@ -469,8 +503,8 @@ func emitAttention(float bool) func(e *emitter) {
 	return func(e *emitter) {
 		in := e.ints(11)
 		x0, pack, y0, scratch0, t, h, d, ldx, ldy, share, causal := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7], in[8], in[9], in[10]
-		scale := e.splat(11)
-		firstTile, tiles := e.arg(12), e.arg(13)
+		scale, factor := e.splat(11), e.splat(12)
+		firstTile, tiles := e.arg(13), e.arg(14)
 		unit, end := e.share(asm.I32Mul(tiles, h))
 		last := e.let(asm.I32Sub(t, i32(1)))
 		dBytes := e.let(asm.I32Shl(d, i32(2)))
@@ -490,11 +524,15 @@ func emitAttention(float bool) func(e *emitter) {
 		head, limit, cols, k, v, b, s, sEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		sq, sk, sv := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		row, a, q, y := e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows)
-		aEnd, sum, seen, p, pCodes := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-		top, mask := e.Local(asm.V128), e.Local(asm.V128)
+		aEnd, sum, seen, p := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+		top := e.Local(asm.V128)
 		acc, b0, b1, av := e.Locals(asm.V128, 2*tileRows), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-		exp2, c := e.exp2(), e.consts(nearestMagic, numeric.Exp2Min)
-		magic, least := c[0], c[1]
+		var softmax func(s, end, top asm.Expr) asm.Expr
+		if float {
+			softmax = e.softmax()
+		} else {
+			softmax = e.softmaxCodes(factor)
+		}
 
 		mac := func(acc, a, b asm.Expr) asm.Expr {
 			if float {
@@ -502,24 +540,30 @@ func emitAttention(float bool) func(e *emitter) {
 			}
 			return asm.I32x4Add(acc, asm.I32x4DotI16x8S(a, b))
 		}
-		// tile is acc[r] = Σ a[r]·b, aBytes of each a. It is not unrolled: no
-		// faster so, and V8 before Turboshaft hoists the loads of all steps and
-		// spills.
-		tile := func(aBytes asm.Expr) {
+		// tile is acc[r] = Σ a[r]·b, aBytes of the first a, by so many steps of
+		// four bytes of a row, after each of which a row's place in memory is step
+		// bytes on. Of one pointer, rows are row bytes apart.
+		tile := func(a []asm.Expr, aBytes asm.Expr, steps int, step, row uint32) {
 			for i := range acc {
 				e.Set(acc[i], asm.I32x4Const(0))
 			}
 			e.Set(aEnd, asm.I32Add(a[0], aBytes))
 			e.While(asm.I32LtU(a[0], aEnd), func() {
-				e.Set(b0, asm.V128Load(b, 0))
-				e.Set(b1, asm.V128Load(b, 16))
-				for r := range tileRows {
-					e.Set(av, asm.V128Load32Splat(a[r], 0))
-					e.Set(acc[2*r], mac(acc[2*r], av, b0))
-					e.Set(acc[2*r+1], mac(acc[2*r+1], av, b1))
+				for i := range uint32(steps) {
+					e.Set(b0, asm.V128Load(b, 32*i))
+					e.Set(b1, asm.V128Load(b, 32*i+16))
+					for r := range tileRows {
+						if len(a) == 1 {
+							e.Set(av, asm.V128Load32Splat(a[0], step*i+row*uint32(r)))
+						} else {
+							e.Set(av, asm.V128Load32Splat(a[r], step*i))
+						}
+						e.Set(acc[2*r], mac(acc[2*r], av, b0))
+						e.Set(acc[2*r+1], mac(acc[2*r+1], av, b1))
+					}
 				}
-				e.Bump(4, a...)
-				e.Bump(32, b)
+				e.Bump(int32(step)*int32(steps), a...)
+				e.Bump(int32(32*steps), b)
 			})
 		}
 		// scaled is acc[i] times its row's scale (rowScale bytes into the scratch)
@@ -541,21 +585,21 @@ func emitAttention(float bool) func(e *emitter) {
 			e.Set(limit, t)
 			e.If(causal, func() { e.Set(limit, asm.I32Add(row[0], i32(tileRows))) })
 			e.If(asm.I32LtS(t, limit), func() { e.Set(limit, t) })
-			e.clampedRows(row, e.let(row[0]), last)
-			e.Set(head, asm.I32Mul(head, dBytes))
 			if !float {
-				e.Set(b, asm.I32Add(v, part)) // queries
+				e.Set(b, asm.I32Add(v, part)) // queries, a panel's front or back half
 				e.Set(sq, asm.I32Add(b, part))
 				e.Set(sk, asm.I32Add(sq, sBytes))
 				e.Set(sv, asm.I32Add(sk, sBytes))
+				e.Set(q[0], asm.I32Add(asm.I32Add(b, asm.I32Mul(asm.I32And(row[0], i32(-8)), asm.I32Shl(d, i32(1)))), asm.I32Shl(asm.I32And(row[0], i32(4)), i32(2))))
 			}
+			e.clampedRows(row, e.let(row[0]), last)
+			e.Set(head, asm.I32Mul(head, dBytes))
 			for r := range row {
 				e.Set(y[r], asm.I32Add(y0, asm.I32Add(head, asm.I32Mul(row[r], ldy))))
 				if float {
 					e.Set(q[r], asm.I32Add(x0, asm.I32Add(head, asm.I32Mul(row[r], ldx))))
 					e.F32Store(scratch, uint32(scoreScale+4*r), asm.F32x4Lane(0, scale))
 				} else {
-					e.Set(q[r], asm.I32Add(b, asm.I32Shl(asm.I32Mul(row[r], d), i32(1))))
 					e.F32Store(scratch, uint32(scoreScale+4*r), asm.F32Mul(asm.F32Load(asm.I32Add(sq, asm.I32Shl(row[r], i32(2))), 0), asm.F32x4Lane(0, scale)))
 				}
 			}
@@ -565,20 +609,17 @@ func emitAttention(float bool) func(e *emitter) {
 			e.Set(s, scores)
 			e.Set(cols, i32(0))
 			e.For(cols, limit, 8, func() {
-				for r := range a {
-					e.Set(a[r], q[r])
-				}
 				if float {
-					tile(dBytes)
-				} else {
-					tile(asm.I32ShrU(dBytes, i32(1)))
-				}
-				e.Set(a[0], s)
-				for i := range acc {
-					e.V128Store(a[0], uint32(i%2*16), scaled(i, scoreScale, sk))
-					if i%2 == 1 {
-						e.Add(sBytes, a[0])
+					for r := range a {
+						e.Set(a[r], q[r])
 					}
+					tile(a, dBytes, 1, 4, 0)
+				} else {
+					e.Set(a[0], q[0])
+					tile(a[:1], asm.I32Shl(dBytes, i32(2)), 4, 32, 4)
+				}
+				for i := range acc {
+					e.V128Store(s, uint32(i/2*scoreRow+i%2*16), scaled(i, scoreScale, sk))
 				}
 				e.Bump(32, s, sk)
 			})
@@ -596,9 +637,6 @@ func emitAttention(float bool) func(e *emitter) {
 					e.Bump(4, p)
 				})
 				e.If(asm.I32LtS(seen, limit), func() { e.Bump(1, seen) })
-				for i := range 4 {
-					e.Set(acc[i], asm.F32x4Const(0))
-				}
 				e.Set(top, asm.F32x4Const(-math.MaxFloat32))
 				e.Set(b0, top)
 				e.Set(p, s)
@@ -610,55 +648,20 @@ func emitAttention(float bool) func(e *emitter) {
 				e.Set(top, asm.F32x4PMax(top, b0))
 				e.reduce(top, b0, asm.F32x4PMax)
 				e.Set(top, asm.F32x4Splat(asm.F32x4Lane(0, top)))
-				e.Set(p, s)
-				e.While(asm.I32LtU(p, sEnd), func() {
-					for i := range 2 {
-						e.Set(b0, asm.F32x4Sub(asm.V128Load(p, uint32(16*i)), top))
-						e.Set(mask, asm.F32x4Gt(b0, least))
-						exp2(b1, b0)
-						e.Set(b1, asm.V128And(b1, mask))
-						e.V128Store(p, uint32(16*i), b1)
-						e.Set(acc[i], asm.F32x4Add(acc[i], b1))
-						if !float {
-							e.Set(acc[2+i], mulAdd(b1, b1, acc[2+i]))
-						}
-					}
-					e.Bump(32, p)
-				})
-				e.Set(acc[0], asm.F32x4Add(acc[0], acc[1]))
-				e.reduce(acc[0], b0, asm.F32x4Add)
-				if !float {
-					e.Set(acc[2], asm.F32x4Add(acc[2], acc[3]))
-					e.reduce(acc[2], b0, asm.F32x4Add)
-					e.Set(acc[2], asm.F32x4Splat(asm.F32x4Lane(0, acc[2])))
-					e.Set(b0, asm.F32x4Const(1))
-					e.normScale(av, b0, acc[2], asm.F32x4Const(1))
-					e.Set(acc[0], asm.F32x4Mul(av, acc[0]))
-					e.Set(p, s)
-					e.Set(pCodes, s)
-					e.While(asm.I32LtU(p, sEnd), func() { // codes over the front half
-						e.V128Store(pCodes, 0, codes(asm.V128Load(p, 0), asm.V128Load(p, 16), av, av, magic))
-						e.Bump(32, p)
-						e.Bump(16, pCodes)
-					})
-				}
-				e.F32Store(sum, 0, asm.F32Div(asm.F32Const(1), asm.F32x4Lane(0, acc[0])))
+				e.F32Store(sum, 0, asm.F32Div(asm.F32Const(1), softmax(s, sEnd, top)))
 				e.Bump(4, sum)
-				e.Add(sBytes, s)
+				e.Bump(scoreRow, s)
 			})
 
 			// Values, a panel of eight columns at a time.
 			e.Set(sEnd, asm.I32Add(y[0], dBytes))
 			e.While(asm.I32LtU(y[0], sEnd), func() {
 				e.Set(a[0], scores)
-				for r := 1; r < tileRows; r++ {
-					e.Set(a[r], asm.I32Add(a[r-1], sBytes))
-				}
 				e.Set(b, v)
 				if float {
-					tile(asm.I32Shl(limit, i32(2)))
-				} else {
-					tile(asm.I32Shl(asm.I32ShrU(asm.I32Add(limit, i32(1)), i32(1)), i32(2)))
+					tile(a[:1], asm.I32Shl(limit, i32(2)), 1, 4, scoreRow)
+				} else { // beyond limit codes of p are 0
+					tile(a[:1], asm.I32Shl(cols, i32(1)), 4, 4, scoreRow)
 				}
 				for i := range acc {
 					e.V128Store(y[i/2], uint32(i%2*16), scaled(i, sumScale, sv))
@@ -668,5 +671,69 @@ func emitAttention(float bool) func(e *emitter) {
 				e.Add(vPanel, v)
 			})
 		})
+	}
+}
+
+// softmax returns an emitter of 2^(x - top) over the scores from s to end, in
+// place, eight at a time, and of their sum.
+func (e *emitter) softmax() func(s, end, top asm.Expr) asm.Expr {
+	exp2, least := e.exp2(), e.consts(numeric.Exp2Min)[0]
+	p, x, y, mask, sum := e.Local(asm.I32), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Locals(asm.V128, 2)
+	return func(s, end, top asm.Expr) asm.Expr {
+		for i := range sum {
+			e.Set(sum[i], asm.F32x4Const(0))
+		}
+		e.Set(p, s)
+		e.While(asm.I32LtU(p, end), func() {
+			for i := range sum {
+				e.Set(x, asm.F32x4Sub(asm.V128Load(p, uint32(16*i)), top))
+				e.Set(mask, asm.F32x4Gt(x, least))
+				exp2(y, x)
+				e.Set(y, asm.V128And(y, mask))
+				e.V128Store(p, uint32(16*i), y)
+				e.Set(sum[i], asm.F32x4Add(sum[i], y))
+			}
+			e.Bump(32, p)
+		})
+		e.Set(sum[0], asm.F32x4Add(sum[0], sum[1]))
+		e.reduce(sum[0], x, asm.F32x4Add)
+		return asm.F32x4Lane(0, sum[0])
+	}
+}
+
+// softmaxCodes is softmax whose results are softCodes, one after the other from
+// s on.
+func (e *emitter) softmaxCodes(factor asm.Expr) func(s, end, top asm.Expr) asm.Expr {
+	var poly [len(softPoly)]asm.Expr
+	for i, c := range softPoly {
+		poly[i] = e.let(asm.F32x4Mul(factor, asm.F32x4Const(c)))
+	}
+	c, zero := e.consts(nearestMagic, softMin), e.let(asm.I32x4Const(int32(bits(nearestMagic))))
+	magic, least := c[0], c[1]
+	p, to, n, sq, x, sum := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.V128), e.Local(asm.V128), e.Locals(asm.V128, 2), e.Locals(asm.V128, 2)
+	return func(s, end, top asm.Expr) asm.Expr {
+		for i := range sum {
+			e.Set(sum[i], asm.I32x4Const(0))
+		}
+		e.Set(p, s)
+		e.Set(to, s)
+		e.While(asm.I32LtU(p, end), func() {
+			for i, x := range x {
+				e.Set(x, asm.F32x4PMax(asm.F32x4Sub(asm.V128Load(p, uint32(16*i)), top), least))
+				e.Set(n, asm.F32x4Add(x, magic))
+				e.Set(x, asm.F32x4Sub(x, asm.F32x4Sub(n, magic)))
+				e.Set(sq, asm.F32x4Mul(x, x))
+				e.Set(x, mulAdd(mulAdd(poly[3], x, poly[2]), sq, mulAdd(poly[1], x, poly[0])))
+				e.Set(x, asm.F32x4Add(asm.I32x4Add(x, asm.I32x4Shl(n, i32(23))), magic))
+				e.Set(x, asm.I32x4Sub(x, zero))
+				e.Set(sum[i], asm.I32x4Add(sum[i], x))
+			}
+			e.V128Store(to, 0, asm.I16x8NarrowI32x4S(x[0], x[1]))
+			e.Bump(32, p)
+			e.Bump(16, to)
+		})
+		e.Set(sum[0], asm.I32x4Add(sum[0], sum[1]))
+		e.reduce(sum[0], n, asm.I32x4Add)
+		return asm.F32x4Lane(0, asm.F32x4ConvertI32x4S(sum[0]))
 	}
 }

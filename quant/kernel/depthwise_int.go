@@ -148,7 +148,7 @@ func emitDepthwiseCodes(kernel, stride int, wide bool) func(e *emitter) {
 		wide := wide || e.path.Form == Plain
 		d := &depthwise{emitter: e, kernel: kernel, stride: stride, wide: wide, v: e.Locals(asm.V128, 8),
 			t: e.Local(asm.I32), h: e.Local(asm.I32), w: e.Local(asm.I32), y: e.Local(asm.I32), from: e.Local(asm.I32),
-			acc: e.Locals(asm.V128, 2*depthwiseStrip), mul: e.Local(asm.V128), add: e.Local(asm.V128), r6: e.relu6(254)}
+			acc: e.Locals(asm.V128, 2*depthwiseStrip), mul: e.Local(asm.V128), add: e.Local(asm.V128), r6: e.relu6()}
 		if wide {
 			d.most, d.shift = e.let(asm.I16x8Const(254)), e.let(asm.I16x8Const(127))
 			d.pixel = e.let(asm.I32Shl(c, i32(1)))

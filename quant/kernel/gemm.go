@@ -9,13 +9,25 @@ import (
 // keep eight accumulators, two weights and an activation in registers.
 const tileRows = 4
 
-// rowTiles runs tile over M rows, so many at a time, then one at a time.
+// rowTiles runs tile over M rows, so many at a time, or one less in some tiles
+// so that none is left: a row by itself takes most of a tile's time. Where M is
+// too small for that, what is left goes one at a time.
 func (e *emitter) rowTiles(m asm.Expr, rows int, tile func(rows int)) {
 	left := e.let(m)
-	e.While(asm.I32GeS(left, i32(rows)), func() {
+	tiles := e.let(asm.I32DivU(asm.I32Add(m, i32(rows-1)), i32(rows)))
+	full := e.let(asm.I32Sub(tiles, asm.I32Sub(asm.I32Mul(tiles, i32(rows)), m)))
+	e.If(asm.I32LtS(full, i32(0)), func() { e.Set(full, asm.I32DivU(m, i32(rows))) })
+	e.While(full, func() {
 		tile(rows)
 		e.Bump(int32(-rows), left)
+		e.Bump(-1, full)
 	})
+	if less := rows - 1; less > 1 {
+		e.While(asm.I32GeS(left, i32(less)), func() {
+			tile(less)
+			e.Bump(int32(-less), left)
+		})
+	}
 	e.While(left, func() {
 		tile(1)
 		e.Bump(-1, left)
@@ -27,17 +39,16 @@ func (e *emitter) rowTiles(m asm.Expr, rows int, tile func(rows int)) {
 const manyRows = 256
 
 // cut gives this thread's share of a GEMM: panels from p to end, and count rows
-// from first on, whole tiles but for the last.
-func (e *emitter) cut(panels, m asm.Expr, rows int) (p, end, first, count asm.Expr) {
+// from first on.
+func (e *emitter) cut(panels, m asm.Expr) (p, end, first, count asm.Expr) {
 	p, end = e.share(panels)
 	first, count = e.Local(asm.I32), e.let(m)
 	e.If(asm.I32And(asm.I32GtS(m, i32(manyRows-1)), asm.I32GtS(e.n, i32(1))), func() {
 		e.Set(p, i32(0))
 		e.Set(end, panels)
-		from, to := e.share(asm.I32DivU(m, i32(rows)))
-		e.Set(first, asm.I32Mul(from, i32(rows)))
-		e.Set(count, asm.I32Sub(asm.I32Mul(to, i32(rows)), first))
-		e.If(asm.I32Eq(asm.I32Add(e.tid, i32(1)), e.n), func() { e.Set(count, asm.I32Sub(m, first)) })
+		from, to := e.share(m)
+		e.Set(first, from)
+		e.Set(count, asm.I32Sub(to, from))
 	})
 	return p, end, first, count
 }
@@ -100,7 +111,7 @@ func emitGEMMF32(e *emitter) {
 	if e.path.AFirst {
 		rows, maxPanels = e.path.Rows, e.path.Panels
 	}
-	p, end, first, count := e.cut(panels, m, rows)
+	p, end, first, count := e.cut(panels, m)
 	w0, wp, aEnd := e.Local(asm.I32), e.Locals(asm.I32, maxPanels), e.Local(asm.I32)
 	a, y := e.Locals(asm.I32, rows), e.Local(asm.I32)
 	acc := e.Locals(asm.V128, 2*maxPanels*rows)

@@ -135,6 +135,16 @@ func PackedLowColsLen(n int) int { return qtype.RoundUp(n, 8) * 2 }
 
 // RefGEMMQ8C defines GEMMQ8C; y holds what is added where add is set.
 func RefGEMMQ8C(y []float32, q []int16, s []float32, codes []byte, cols []float32, m, k, n, ldy int, lo, hi float32, add bool) {
+	refGEMMQ8C(q, s, codes, cols, 1, m, k, n, func(r, c int, v float32) { refStore(&y[r*ldy+c], refClamp(v, lo, hi), add) })
+}
+
+// RefGEMMQ8CCodes defines GEMMQ8C with CodesOut: what is per column is taken
+// to steps of the code beforehand.
+func RefGEMMQ8CCodes(y []byte, q []int16, s []float32, codes []byte, cols []float32, m, k, n, ldy int) {
+	refGEMMQ8C(q, s, codes, cols, codeSteps, m, k, n, func(r, c int, v float32) { y[r*ldy+c] = byte(refReLU6(v, 127)) })
+}
+
+func refGEMMQ8C(q []int16, s []float32, codes []byte, cols []float32, step float32, m, k, n int, put func(r, c int, v float32)) {
 	k4 := qtype.RoundUp(k, 4)
 	for r := range m {
 		for c := range qtype.RoundUp(n, 8) {
@@ -143,9 +153,9 @@ func RefGEMMQ8C(y []float32, q []int16, s []float32, codes []byte, cols []float3
 				acc += int32(q[r*k4+i]) * int32(int8(codes[qtype.PanelIndex(c, i, k)]))
 			}
 			p := cols[c/8*24+c%8:]
-			v := float32(float32(acc) * float32(s[2*r]*p[0]))
-			v = v + float32(s[2*r+1]*p[8])
-			refStore(&y[r*ldy+c], refClamp(v+p[16], lo, hi), add)
+			v := float32(float32(acc) * float32(s[2*r]*float32(p[0]*step)))
+			v = v + float32(s[2*r+1]*float32(p[8]*step))
+			put(r, c, v+float32(p[16]*step))
 		}
 	}
 }
@@ -159,19 +169,29 @@ func refStore(y *float32, v float32, add bool) {
 
 // RefGEMMLow defines GEMMLow; w are the tensor's bytes, with padding.
 func RefGEMMLow(y []float32, q []int16, s []float32, w []byte, cols []float32, low qtype.Low, m, k, n, ldy int, lo, hi float32, add bool) {
+	refGEMMLow(q, s, w, cols, low, 1, m, k, n, func(r, c int, v float32) { refStore(&y[r*ldy+c], refClamp(v, lo, hi), add) })
+}
+
+// RefGEMMLowCodes defines GEMMLow with CodesOut: what is per column is taken to
+// steps of the code beforehand.
+func RefGEMMLowCodes(y []byte, q []int16, s []float32, w []byte, cols []float32, low qtype.Low, m, k, n, ldy int) {
+	refGEMMLow(q, s, w, cols, low, codeSteps, m, k, n, func(r, c int, v float32) { y[r*ldy+c] = byte(refReLU6(v, 127)) })
+}
+
+func refGEMMLow(q []int16, s []float32, w []byte, cols []float32, low qtype.Low, step float32, m, k, n int, put func(r, c int, v float32)) {
 	k4 := qtype.RoundUp(k, 4)
 	for r := range m {
 		for c := range qtype.RoundUp(n, 8) {
-			f := refLow(q[r*k4:(r+1)*k4], w, low, c, k, n)
+			f := refLow(q[r*k4:(r+1)*k4], w, low, step, c, k, n)
 			p := cols[c/8*16+c%8:]
-			v := float32(f*s[2*r]) + float32(s[2*r+1]*p[0])
-			refStore(&y[r*ldy+c], refClamp(v+p[8], lo, hi), add)
+			v := float32(f*s[2*r]) + float32(s[2*r+1]*float32(p[0]*step))
+			put(r, c, v+float32(p[8]*step))
 		}
 	}
 }
 
-// refLow is f of GEMMLow for one row and column.
-func refLow(q []int16, w []byte, low qtype.Low, c, k, n int) float32 {
+// refLow is f of GEMMLow for one row and column, times step.
+func refLow(q []int16, w []byte, low qtype.Low, step float32, c, k, n int) float32 {
 	codes, u := w[low.ScaleBytes(n, k):], unit(low, k)
 	var f float32
 	for from := 0; from < len(q); from += u {
@@ -179,7 +199,11 @@ func refLow(q []int16, w []byte, low qtype.Low, c, k, n int) float32 {
 		for i := from; i < min(len(q), from+u); i++ {
 			acc += int32(q[i]) * int32(low.Code(codes, c, i, k)-low.Zero())
 		}
-		f += float32(float32(acc) * low.Scale(w, c, from/low.Group(k), k))
+		if x := float32(float32(acc) * float32(low.Scale(w, c, from/low.Group(k), k)*step)); from == 0 {
+			f = x
+		} else {
+			f += x
+		}
 	}
 	return f
 }
@@ -191,7 +215,7 @@ func RefColSums(cols []float32, w []byte, low qtype.Low, k, n int) {
 		ones[i] = 1
 	}
 	for c := range qtype.RoundUp(n, 8) {
-		cols[c/8*16+c%8] = refLow(ones, w, low, c, k, n)
+		cols[c/8*16+c%8] = refLow(ones, w, low, 1, c, k, n)
 	}
 }
 
@@ -214,6 +238,8 @@ type intGEMM struct {
 	bits int // of a code; 8: q8c
 	form Form
 
+	step float32 // of the outputs: what scales are multiplied with
+
 	codes, scales, k, group, repeat, panelBytes asm.Expr
 	scratch, scaleAt                            asm.Expr // unpacked codes; unpacked scales
 	src, dst, plane, left                       asm.Expr
@@ -221,7 +247,7 @@ type intGEMM struct {
 }
 
 func newIntGEMM(e *emitter, bits int, form Form) *intGEMM {
-	g := &intGEMM{emitter: e, bits: bits, form: form}
+	g := &intGEMM{emitter: e, bits: bits, form: form, step: 1}
 	g.src, g.dst, g.plane, g.left = e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 	g.v = e.Locals(asm.V128, 4)
 	return g
@@ -355,7 +381,7 @@ func (g *intGEMM) widenScales(p asm.Expr, j, n int) {
 	e.Set(g.dst, asm.I32Add(g.scaleAt, i32(32*j)))
 	e.Set(g.left, g.group)
 	half := func(wide asm.Expr) asm.Expr { // positive and finite: shift into place, mend the exponent
-		return asm.F32x4Mul(asm.I32x4Shl(wide, i32(13)), asm.F32x4Const(0x1p112))
+		return asm.F32x4Mul(asm.I32x4Shl(wide, i32(13)), asm.F32x4Const(0x1p112*g.step))
 	}
 	e.While(g.left, func() {
 		e.Set(g.v[2], asm.V128Load(g.src, 0))
@@ -540,7 +566,7 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 		panelShift := i32(5)                                                         // of a row of Y
 		var r6 *relu6
 		if codes7 {
-			panelShift, r6 = i32(3), e.relu6(127)
+			panelShift, r6, g.step = i32(3), e.relu6(), codeSteps
 		}
 		g.setup(k, codes, scales, unit, groups, group, scratch, in[13])
 
@@ -552,15 +578,16 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 			unitBytes = e.let(asm.I32Shl(unit, i32(1)))
 		}
 		m4 := e.let(asm.I32Shl(m, i32(2)))
-		// What stays of a tile between units: float32 sums, then int32 sums.
+		// What stays of a tile between units: float32 sums, then int32 sums; and
+		// between them, with codes, what is per column.
 		sums := e.let(asm.I32Add(g.scratch, asm.I32Sub(in[13], i32(tileScratch))))
-		const ints = tileScratch / 2
+		const ints, scaled = tileScratch / 2, tileScratch / 4
 
 		rows, maxPanels := e.path.Rows, e.path.Panels
 		if bits == 8 {
 			rows = min(rows, plainRows)
 		}
-		p, end, first, count := e.cut(panels, m, rows)
+		p, end, first, count := e.cut(panels, m)
 		a := e.Locals(asm.I32, rows)
 		rowEnd, uEnd, sEnd, mEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		bp, sc, st, s, col, y, st0 := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
@@ -568,6 +595,10 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 		b := e.Locals(asm.V128, 2*maxPanels)
 		av := e.Locals(asm.V128, rows)
 
+		colVectors := uint32(64)
+		if bits == 8 {
+			colVectors = 96
+		}
 		tile := func(rows, nv int) {
 			at := func(r, v int) uint32 { return uint32(16 * (r*nv + v)) }
 			each := func(f func(r, v int)) {
@@ -606,12 +637,12 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 				several := form == Dot16 && bits > 4 // segments in a unit
 				e.Set(sc, g.scaleAt)
 				e.Set(st, st0)
-				each(func(r, v int) {
-					e.V128Store(sums, at(r, v), asm.F32x4Const(0))
+				empty := func() {
 					if several {
-						e.V128Store(sums, ints+at(r, v), asm.I32x4Const(0))
+						each(func(r, v int) { e.V128Store(sums, ints+at(r, v), asm.I32x4Const(0)) })
 					}
-				})
+				}
+				empty()
 				widened := func(r, v int) asm.Expr {
 					if form != Dot16 {
 						return acc[r*nv+v]
@@ -636,20 +667,19 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 					begin()
 					t.run(uEnd)
 					each(func(r, v int) {
-						x := asm.F32x4ConvertI32x4S(widened(r, v))
-						e.V128Store(sums, at(r, v), asm.F32x4Add(asm.V128Load(sums, at(r, v)), asm.F32x4Mul(x, asm.V128Load(sc, uint32(16*v)))))
-						if several {
-							e.V128Store(sums, ints+at(r, v), asm.I32x4Const(0))
-						}
+						e.Set(acc[r*nv+v], asm.F32x4Mul(asm.F32x4ConvertI32x4S(widened(r, v)), asm.V128Load(sc, uint32(16*v))))
+					})
+					empty()
+					e.If(asm.I32LtU(g.scaleAt, sc), func() {
+						each(func(r, v int) { e.Set(acc[r*nv+v], asm.F32x4Add(asm.V128Load(sums, at(r, v)), acc[r*nv+v])) })
+					})
+					e.If(asm.I32LtU(a[0], rowEnd), func() {
+						each(func(r, v int) { e.V128Store(sums, at(r, v), acc[r*nv+v]) })
 					})
 					e.Bump(int32(16*nv), sc)
 				})
 			}
 
-			colVectors := uint32(64)
-			if bits == 8 {
-				colVectors = 96
-			}
 			for r := range rows {
 				e.Set(av[0], asm.V128Load32Splat(s, 0))
 				e.Set(b[0], asm.V128Load32Splat(s, 4))
@@ -661,12 +691,12 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 						x = asm.F32x4Mul(asm.F32x4ConvertI32x4S(acc[r*nv+v]), asm.F32x4Mul(av[0], asm.V128Load(col, c)))
 						c += 32
 					} else {
-						x = asm.F32x4Mul(asm.V128Load(sums, at(r, v)), av[0])
+						x = asm.F32x4Mul(acc[r*nv+v], av[0])
 					}
 					x = asm.F32x4Add(x, asm.F32x4Mul(b[0], asm.V128Load(col, c)))
 					x = asm.F32x4Add(x, asm.V128Load(col, c+32))
 					if codes7 {
-						e.Set(acc[r*nv+v], r6.round(asm.F32x4Mul(x, r6.steps)))
+						e.Set(acc[r*nv+v], r6.round(x))
 						if v%2 == 1 {
 							e.store7(y, uint32(4*(v-1)), acc[r*nv+v-1], acc[r*nv+v])
 						}
@@ -686,6 +716,12 @@ func emitIntGEMM(bits int, codes7 bool) func(e *emitter) {
 				e.Set(col, asm.I32Add(cols, asm.I32Mul(p, i32(96))))
 			} else {
 				e.Set(col, asm.I32Add(cols, asm.I32Shl(p, i32(6))))
+			}
+			if codes7 {
+				for o := uint32(0); o < uint32(n)*colVectors; o += 16 {
+					e.V128Store(sums, scaled+o, asm.F32x4Mul(asm.V128Load(col, o), asm.F32x4Const(codeSteps)))
+				}
+				e.Set(col, asm.I32Add(sums, i32(scaled)))
 			}
 			e.Set(a[0], asm.I32Add(q0, asm.I32Mul(first, rowStride)))
 			e.Set(s, asm.I32Add(s0, asm.I32Mul(first, sStep)))

@@ -35,9 +35,15 @@ const (
 	opPatch
 	opGEMMF32
 	opQuant
+	opQuantGELU
+	opQuantQuickGELU
+	opQuantLayerNorm
 	opGEMMQ8C
 	opGEMMQ8CCodes
 	opQuantLow
+	opQuantLowGELU
+	opQuantLowQuickGELU
+	opQuantLowLayerNorm
 	opGEMMQ4
 	opGEMMQ5
 	opGEMMQ6
@@ -85,10 +91,16 @@ var Kernels = []Kernel{
 	{opResizeV, "resize_v_u8_u8_u8_1x1_simd", emitResizeV},
 	{opPatch, "patch_u8_f32_1x1_simd", emitPatch},
 	{opGEMMF32, "gemm_f32_f32_f32_path", emitGEMMF32},
-	{opQuant, "quant_f32_qd8_1x8_simd", emitQuant},
+	{opQuant, "quant_f32_qd8_1x8_simd", emitQuant(Nothing)},
+	{opQuantGELU, "gelu_f32_qd8_1x8_simd", emitQuant(DoGELU)},
+	{opQuantQuickGELU, "quickgelu_f32_qd8_1x8_simd", emitQuant(DoQuickGELU)},
+	{opQuantLayerNorm, "layernorm_f32_f32_qd8_1x8_simd", emitQuant(DoLayerNorm)},
 	{opGEMMQ8C, "gemm_qd8_q8c_f32_path", emitIntGEMM(8, false)},
 	{opGEMMQ8CCodes, "gemm_qd8_q8c_r7_path", emitIntGEMM(8, true)},
-	{opQuantLow, "quant_f32_qd8_path", emitQuantLow},
+	{opQuantLow, "quant_f32_qd8_path", emitQuantLow(Nothing)},
+	{opQuantLowGELU, "gelu_f32_qd8_path", emitQuantLow(DoGELU)},
+	{opQuantLowQuickGELU, "quickgelu_f32_qd8_path", emitQuantLow(DoQuickGELU)},
+	{opQuantLowLayerNorm, "layernorm_f32_f32_qd8_path", emitQuantLow(DoLayerNorm)},
 	{opGEMMQ4, "gemm_qd8_q4_f32_path", emitIntGEMM(4, false)},
 	{opGEMMQ5, "gemm_qd8_q5_f32_path", emitIntGEMM(5, false)},
 	{opGEMMQ6, "gemm_qd8_q6_f32_path", emitIntGEMM(6, false)},

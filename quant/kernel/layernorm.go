@@ -63,62 +63,84 @@ func lanes(i int) asm.Expr {
 	return asm.V128Const(b)
 }
 
+// rowNorm is LayerNorm of a row under construction.
+type rowNorm struct {
+	*emitter
+	inv, eps, mean, rstd, s0, s1, v, x, end asm.Expr
+}
+
+func (e *emitter) rowNorm(inv, eps asm.Expr) *rowNorm {
+	v := e.Locals(asm.V128, 5)
+	return &rowNorm{emitter: e, inv: inv, eps: eps, mean: v[0], rstd: v[1], s0: v[2], s1: v[3], v: v[4], x: e.Local(asm.I32), end: e.Local(asm.I32)}
+}
+
+// moments finds the mean of a row of so many bytes and the deviation of its
+// first main bytes and, unless it is nil, of what rest looks at.
+func (n *rowNorm) moments(x, bytes, main asm.Expr, rest func()) {
+	e := n.emitter
+	begin := func(bytes asm.Expr) {
+		e.Set(n.x, x)
+		e.Set(n.end, asm.I32Add(x, bytes))
+		e.Set(n.s0, asm.F32x4Const(0))
+		e.Set(n.s1, n.s0)
+	}
+	mean := func() asm.Expr { // of both sums, in all lanes
+		e.Set(n.s0, asm.F32x4Add(n.s0, n.s1))
+		e.reduce(n.s0, n.v, asm.F32x4Add)
+		return asm.F32x4Mul(asm.F32x4Splat(asm.F32x4Lane(0, n.s0)), n.inv)
+	}
+	begin(bytes)
+	e.While(asm.I32LtU(n.x, n.end), func() {
+		e.Set(n.s0, asm.F32x4Add(n.s0, asm.V128Load(n.x, 0)))
+		e.Set(n.s1, asm.F32x4Add(n.s1, asm.V128Load(n.x, 16)))
+		e.Bump(32, n.x)
+	})
+	e.Set(n.mean, mean())
+	begin(main)
+	e.While(asm.I32LtU(n.x, n.end), func() {
+		e.Set(n.v, asm.F32x4Sub(asm.V128Load(n.x, 0), n.mean))
+		e.Set(n.s0, mulAdd(n.v, n.v, n.s0))
+		e.Set(n.v, asm.F32x4Sub(asm.V128Load(n.x, 16), n.mean))
+		e.Set(n.s1, mulAdd(n.v, n.v, n.s1))
+		e.Bump(32, n.x)
+	})
+	if rest != nil {
+		rest()
+	}
+	e.Set(n.rstd, asm.F32x4Sqrt(asm.F32x4Add(mean(), n.eps)))
+	e.Set(n.rstd, asm.F32x4Div(asm.F32x4Const(1), n.rstd))
+}
+
+// normal is a vector of the row as it is to be, given its gains and biases.
+func (n *rowNorm) normal(x, gain, bias asm.Expr) asm.Expr {
+	return mulAdd(asm.F32x4Mul(asm.F32x4Sub(x, n.mean), n.rstd), gain, bias)
+}
+
 func emitLayerNorm(e *emitter) {
 	in := e.ints(8)
 	x0, w, y0, m, main, row8, ldx, ldy := in[0], in[1], in[2], in[3], in[4], in[5], in[6], in[7]
-	tail, inv, eps := e.splat(8), e.splat(9), e.splat(10)
+	tail := e.splat(8)
+	n := e.rowNorm(e.splat(9), e.splat(10))
 	row, end := e.share(m)
-	x, y, xMain, xEnd, g, b := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-	s0, s1, v, mean, rstd := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	d := e.Local(asm.F32)
-
-	fold := func() asm.Expr { // both sums in one lane
-		e.Set(s0, asm.F32x4Add(s0, s1))
-		e.reduce(s0, v, asm.F32x4Add)
-		return asm.F32x4Lane(0, s0)
-	}
+	x, y, xEnd, g, b := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 	e.For(row, end, 1, func() {
 		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, ldx)))
-		e.Set(xMain, asm.I32Add(x, main))
 		e.Set(xEnd, asm.I32Add(x, row8))
-		e.Set(s0, asm.F32x4Const(0))
-		e.Set(s1, s0)
-		e.While(asm.I32LtU(x, xEnd), func() {
-			e.Set(s0, asm.F32x4Add(s0, asm.V128Load(x, 0)))
-			e.Set(s1, asm.F32x4Add(s1, asm.V128Load(x, 16)))
-			e.Bump(32, x)
+		n.moments(x, row8, main, func() {
+			e.If(asm.I32LtU(n.x, xEnd), func() { // the padding has no part in the variance
+				for i, sum := range []asm.Expr{n.s0, n.s1} {
+					e.Set(n.v, asm.F32x4Sub(asm.V128Load(n.x, uint32(16*i)), n.mean))
+					e.Set(n.v, asm.V128And(n.v, asm.F32x4Gt(tail, lanes(4*i))))
+					e.Set(sum, mulAdd(n.v, n.v, sum))
+				}
+			})
 		})
-		e.Set(mean, asm.F32x4Mul(asm.F32x4Splat(fold()), inv))
-
-		e.Set(x, asm.I32Sub(xEnd, row8))
-		e.Set(s0, asm.F32x4Const(0))
-		e.Set(s1, s0)
-		e.While(asm.I32LtU(x, xMain), func() {
-			e.Set(v, asm.F32x4Sub(asm.V128Load(x, 0), mean))
-			e.Set(s0, mulAdd(v, v, s0))
-			e.Set(v, asm.F32x4Sub(asm.V128Load(x, 16), mean))
-			e.Set(s1, mulAdd(v, v, s1))
-			e.Bump(32, x)
-		})
-		e.If(asm.I32LtU(x, xEnd), func() { // the padding has no part in the variance
-			for i, sum := range []asm.Expr{s0, s1} {
-				e.Set(v, asm.F32x4Sub(asm.V128Load(x, uint32(16*i)), mean))
-				e.Set(v, asm.V128And(v, asm.F32x4Gt(tail, lanes(4*i))))
-				e.Set(sum, mulAdd(v, v, sum))
-			}
-		})
-		e.Set(rstd, asm.F32x4Mul(asm.F32x4Splat(fold()), inv))
-		e.Set(d, asm.F32Sqrt(asm.F32x4Lane(0, asm.F32x4Add(rstd, eps))))
-		e.Set(rstd, asm.F32x4Splat(asm.F32Div(asm.F32Const(1), d)))
-
-		e.Set(x, asm.I32Sub(xEnd, row8))
 		e.Set(y, asm.I32Add(y0, asm.I32Mul(row, ldy)))
 		e.Set(g, w)
 		e.Set(b, asm.I32Add(w, row8))
 		e.While(asm.I32LtU(x, xEnd), func() {
 			for o := uint32(0); o < 32; o += 16 {
-				e.Set(v, asm.F32x4Mul(asm.F32x4Sub(asm.V128Load(x, o), mean), rstd))
-				e.V128Store(y, o, mulAdd(v, asm.V128Load(g, o), asm.V128Load(b, o)))
+				e.V128Store(y, o, n.normal(asm.V128Load(x, o), asm.V128Load(g, o), asm.V128Load(b, o)))
 			}
 			e.Bump(32, x, y, g, b)
 		})

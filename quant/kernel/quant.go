@@ -16,11 +16,46 @@ import (
 type Quant struct {
 	X, Q, S   uint32
 	M, K, LDX int
+	First     First
 }
 
 // Append implements Command.
 func (c Quant) Append(l List) List {
-	return l.add(opQuant, c.X, c.Q, c.S, uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32(c.LDX*4))
+	return l.add(opQuant+Op(c.First.Do), append([]uint32{c.X, c.Q, c.S, uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32(c.LDX * 4),
+		0, 0, 0, 0}, c.First.args(c.K)...)...)
+}
+
+// First is what Quant and QuantLow do to each row before they quantize it: what
+// the command of that name would, but X stays as it is. K is then a multiple
+// of 8.
+type First struct {
+	Do      Doing
+	Scratch uint32  // FirstScratch bytes
+	W       uint32  // of LayerNorm
+	Eps     float32 // of LayerNorm
+}
+
+// Doing names what is done first.
+type Doing int
+
+// The order is that of the commands.
+const (
+	Nothing Doing = iota
+	DoGELU
+	DoQuickGELU
+	DoLayerNorm
+)
+
+// FirstScratch is the bytes of scratch for MaxThreads threads: a row each.
+func FirstScratch(k int) int { return MaxThreads * firstScratch(k) }
+
+func firstScratch(k int) int { return 4 * qtype.RoundUp(k, 16) }
+
+func (f First) args(k int) []uint32 {
+	if f.Do == Nothing {
+		return nil
+	}
+	return []uint32{f.Scratch, uint32(firstScratch(k)), f.W, bits(1 / float32(k)), bits(f.Eps)}
 }
 
 // QuantLow is Quant for GEMMLow. How it stores its codes is the Path's affair:
@@ -32,12 +67,13 @@ type QuantLow struct {
 	X, Q, S, Starts uint32
 	M, K, LDX       int
 	Low             qtype.Low
+	First           First
 }
 
 // Append implements Command.
 func (c QuantLow) Append(l List) List {
-	return l.add(opQuantLow, c.X, c.Q, c.S, uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32(c.LDX*4),
-		c.Starts, uint32(unit(c.Low, c.K)), uint32(period(c.Low.Bits)), uint32(-c.Low.Zero()))
+	return l.add(opQuantLow+Op(c.First.Do), append([]uint32{c.X, c.Q, c.S, uint32(c.M), uint32(qtype.RoundUp(c.K, 4)), uint32(c.LDX * 4),
+		c.Starts, uint32(unit(c.Low, c.K)), uint32(period(c.Low.Bits)), uint32(-c.Low.Zero())}, c.First.args(c.K)...)...)
 }
 
 // QuantLowBytes is the size of Q.
@@ -80,39 +116,121 @@ func RefQuant(q []int16, x []float32) (scale, zero float32) {
 	return scale, zero
 }
 
-func emitQuantLow(e *emitter) {
-	if e.path.Form == Plain {
-		emitQuant(e)
-		return
+func emitQuantLow(do Doing) func(e *emitter) {
+	return func(e *emitter) {
+		if e.path.Form == Plain {
+			e.quant(16, do)
+		} else {
+			e.quant(8, do)
+		}
 	}
-	e.quant(8)
 }
 
-func emitQuant(e *emitter) { e.quant(16) }
+func emitQuant(do Doing) func(e *emitter) { return func(e *emitter) { e.quant(16, do) } }
 
 // quant writes codes of that many bits.
-func (e *emitter) quant(bits int) {
+func (e *emitter) quant(bits int, do Doing) {
 	in := e.ints(6)
 	x0, q0, s0, m, k, ldx := in[0], in[1], in[2], in[3], in[4], in[5]
 	row, end := e.share(m)
-	x, q, s, xEnd, xEnd8 := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
-	lo, hi, v := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	x, q, s, xEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
+	lo, hi, v := e.Locals(asm.V128, 2), e.Locals(asm.V128, 2), e.Local(asm.V128)
 	scale, zero, inv := e.Local(asm.F32), e.Local(asm.F32), e.Local(asm.F32)
 	fLo, fHi := e.Local(asm.F32), e.Local(asm.F32)
 	zeros, invs := e.Local(asm.V128), e.Local(asm.V128)
+	kBytes := e.let(asm.I32Shl(k, i32(2)))
+
+	// limits takes a value into account; i of one and the next differ, so that
+	// neither waits for the other.
+	limits := func(i int, v asm.Expr) {
+		e.Set(lo[i], asm.F32x4PMin(lo[i], v))
+		e.Set(hi[i], asm.F32x4PMax(hi[i], v))
+	}
+	// measure finds the limits of row x and where it lies when it is to be
+	// quantized.
+	var measure func()
+	switch do {
+	case Nothing:
+		xEnd8 := e.Local(asm.I32)
+		measure = func() {
+			e.Set(xEnd, asm.I32Add(x, kBytes))
+			e.Set(xEnd8, asm.I32Sub(xEnd, i32(16)))
+			e.Set(lo[0], asm.V128Load(x, 0))
+			e.Set(lo[1], lo[0])
+			e.Set(hi[0], lo[0])
+			e.Set(hi[1], lo[0])
+			e.While(asm.I32LtU(x, xEnd8), func() {
+				for i := range 2 {
+					e.Set(v, asm.V128Load(x, uint32(16*i)))
+					limits(i, v)
+				}
+				e.Bump(32, x)
+			})
+			e.If(asm.I32LtU(x, xEnd), func() {
+				e.Set(v, asm.V128Load(x, 0))
+				limits(0, v)
+			})
+			e.Set(x, asm.I32Sub(xEnd, kBytes))
+		}
+	default:
+		to, scratch := e.Local(asm.I32), e.let(asm.I32Add(e.arg(10), asm.I32Mul(e.tid, e.arg(11))))
+		var f func(i int, dst, x asm.Expr)
+		begin := func() {}
+		switch do {
+		case DoGELU:
+			gelu := e.gelu()
+			f = func(_ int, dst, x asm.Expr) { gelu(dst, x) }
+		case DoQuickGELU:
+			gelu := e.quickGELU()
+			f = func(_ int, dst, x asm.Expr) { gelu(dst, x) }
+		case DoLayerNorm:
+			n := e.rowNorm(e.splat(13), e.splat(14))
+			w, g, b := e.arg(12), e.Local(asm.I32), e.Local(asm.I32)
+			begin = func() {
+				n.moments(x, kBytes, kBytes, nil)
+				e.Set(g, w)
+				e.Set(b, asm.I32Add(w, kBytes))
+			}
+			f = func(i int, dst, x asm.Expr) {
+				e.Set(dst, n.normal(x, asm.V128Load(g, uint32(16*i)), asm.V128Load(b, uint32(16*i))))
+				if i == 1 {
+					e.Bump(32, g, b)
+				}
+			}
+		}
+		from := e.Local(asm.V128)
+		measure = func() {
+			begin()
+			e.Set(to, scratch)
+			e.Set(xEnd, asm.I32Add(scratch, kBytes))
+			e.Set(lo[0], asm.F32x4Const(math.MaxFloat32))
+			e.Set(lo[1], lo[0])
+			e.Set(hi[0], asm.F32x4Const(-math.MaxFloat32))
+			e.Set(hi[1], hi[0])
+			e.While(asm.I32LtU(to, xEnd), func() {
+				for i := range 2 {
+					e.Set(from, asm.V128Load(x, uint32(16*i)))
+					f(i, v, from)
+					e.V128Store(to, uint32(16*i), v)
+					limits(i, v)
+				}
+				e.Bump(32, x, to)
+			})
+			e.Set(x, scratch)
+		}
+	}
 
 	// Adding the magic rounds, half to even, and leaves the integer in the low
 	// bits. What rounding of inv puts beyond ±127 comes back to it here.
-	magic := asm.F32x4Const(nearestMagic)
+	magic, integer := e.consts(nearestMagic)[0], e.let(asm.I32x4Const(int32(math.Float32bits(nearestMagic))))
 	code := func(v asm.Expr) asm.Expr {
-		v = asm.F32x4Add(asm.F32x4Mul(asm.F32x4Sub(v, zeros), invs), magic)
-		return asm.I32x4Sub(v, asm.I32x4Const(int32(math.Float32bits(nearestMagic))))
+		return asm.I32x4Sub(asm.F32x4Add(asm.F32x4Mul(asm.F32x4Sub(v, zeros), invs), magic), integer)
 	}
 	narrow := func(a, b asm.Expr) asm.Expr {
 		a = asm.I16x8MaxS(asm.I16x8NarrowI32x4S(a, b), asm.I16x8Const(-127))
 		return asm.I16x8MinS(a, asm.I16x8Const(127))
 	}
-	pair := func(o uint32) asm.Expr { return narrow(code(asm.V128Load(x, o)), code(asm.V128Load(x, o+16))) }
+	load := func(o uint32) asm.Expr { return code(asm.V128Load(x, o)) }
 	var starts func(row, q asm.Expr)
 	qRow := e.let(asm.I32Shl(k, i32(1)))
 	if bits == 8 {
@@ -121,19 +239,13 @@ func (e *emitter) quant(bits int) {
 	}
 	e.For(row, end, 1, func() {
 		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, ldx)))
-		e.Set(xEnd, asm.I32Add(x, asm.I32Shl(k, i32(2))))
-		e.Set(lo, asm.V128Load(x, 0))
-		e.Set(hi, lo)
-		e.While(asm.I32LtU(x, xEnd), func() {
-			e.Set(v, asm.V128Load(x, 0))
-			e.Set(lo, asm.F32x4PMin(lo, v))
-			e.Set(hi, asm.F32x4PMax(hi, v))
-			e.Bump(16, x)
-		})
-		e.reduce(lo, v, asm.F32x4PMin)
-		e.reduce(hi, v, asm.F32x4PMax)
-		e.Set(fLo, asm.F32x4Lane(0, lo))
-		e.Set(fHi, asm.F32x4Lane(0, hi))
+		measure()
+		e.Set(lo[0], asm.F32x4PMin(lo[0], lo[1]))
+		e.Set(hi[0], asm.F32x4PMax(hi[0], hi[1]))
+		e.reduce(lo[0], v, asm.F32x4PMin)
+		e.reduce(hi[0], v, asm.F32x4PMax)
+		e.Set(fLo, asm.F32x4Lane(0, lo[0]))
+		e.Set(fHi, asm.F32x4Lane(0, hi[0]))
 		e.Set(zero, asm.F32Add(asm.F32Mul(asm.F32Const(0.5), fLo), asm.F32Mul(asm.F32Const(0.5), fHi)))
 		e.Set(fHi, asm.F32Sub(fHi, fLo))
 		e.Set(scale, asm.F32Const(0))
@@ -146,23 +258,23 @@ func (e *emitter) quant(bits int) {
 		e.Set(invs, asm.F32x4Splat(inv))
 
 		e.Set(q, asm.I32Add(q0, asm.I32Mul(row, qRow)))
-		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, ldx)))
 		if bits == 8 { // beyond K4 the codes are anything; nobody reads them
 			e.While(asm.I32LtU(x, xEnd), func() {
-				e.V128Store(q, 0, asm.I8x16NarrowI16x8S(pair(0), pair(32)))
+				v := asm.I8x16NarrowI16x8S(asm.I16x8NarrowI32x4S(load(0), load(16)), asm.I16x8NarrowI32x4S(load(32), load(48)))
+				e.V128Store(q, 0, asm.I8x16MaxS(v, asm.I8x16Const(0x81)))
 				e.Bump(64, x)
 				e.Bump(16, q)
 			})
 			starts(row, asm.I32Add(q0, asm.I32Mul(row, qRow)))
 		} else {
-			e.Set(xEnd8, asm.I32Sub(xEnd, i32(16)))
-			e.While(asm.I32LtU(x, xEnd8), func() {
-				e.V128Store(q, 0, pair(0))
+			e.Set(xEnd, asm.I32Sub(xEnd, i32(16)))
+			e.While(asm.I32LtU(x, xEnd), func() {
+				e.V128Store(q, 0, narrow(load(0), load(16)))
 				e.Bump(32, x)
 				e.Bump(16, q)
 			})
-			e.If(asm.I32LtU(x, xEnd), func() { // K4 is an odd number of fours
-				e.Set(v, code(asm.V128Load(x, 0)))
+			e.If(asm.I32LeU(x, xEnd), func() { // K4 is an odd number of fours
+				e.Set(v, load(0))
 				e.V128Store64Lane(q, 0, narrow(v, v), 0)
 			})
 		}

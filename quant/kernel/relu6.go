@@ -12,13 +12,14 @@ import "lqa/quant/kernel/asm"
 const (
 	relu6Scale = 6.0 / 254
 	relu6Zero  = 3
+	codeSteps  = 127 / 6.0 // r7 codes of 1
 )
 
 // relu6 rounds to codes.
-type relu6 struct{ steps, magic, bits, zero asm.Expr }
+type relu6 struct{ magic, bits, zero asm.Expr }
 
-func (e *emitter) relu6(steps float32) *relu6 {
-	return &relu6{e.let(asm.F32x4Const(steps / 6)), e.let(asm.F32x4Const(nearestMagic)), e.let(asm.I32x4Const(int32(bits(nearestMagic)))), e.let(asm.F32x4Const(0))}
+func (e *emitter) relu6() *relu6 {
+	return &relu6{e.let(asm.F32x4Const(nearestMagic)), e.let(asm.I32x4Const(int32(bits(nearestMagic)))), e.let(asm.F32x4Const(0))}
 }
 
 // round is x rounded, as int32: of a value that is too large some int32 above
@@ -35,9 +36,6 @@ func (e *emitter) store7(y asm.Expr, offset uint32, a, b asm.Expr) {
 
 // ReLU6Row is the scale and zero point of r8 and r16 codes.
 func ReLU6Row() [2]float32 { return [2]float32{relu6Scale, relu6Zero} }
-
-// RefReLU6Code is the r7 code of x.
-func RefReLU6Code(x float32) byte { return byte(refReLU6(float32(x*(127/6.0)), 127)) }
 
 // refReLU6 is the nearest of steps + 1 codes for so many steps.
 func refReLU6(x, steps float32) int { return int(nearest(refClamp(x, 0, steps))) }

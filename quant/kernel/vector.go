@@ -161,30 +161,36 @@ func RefGELU(x []float32) {
 	}
 }
 
-func emitGELU(e *emitter) {
-	u, sq, lo := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
-	c, top := e.consts(numeric.GELUPoly[:]...), e.consts(numeric.GELUMax * numeric.GELUMax)[0]
-	e.gate(func(x asm.Expr) asm.Expr {
-		e.Set(u, asm.F32x4PMin(asm.F32x4Mul(x, x), top))
-		e.Set(sq, asm.F32x4Mul(u, u))
-		e.Set(lo, mulAdd(c[1], u, c[0]))
-		e.Set(u, mulAdd(mulAdd(c[5], u, c[4]), sq, mulAdd(c[3], u, c[2])))
-		return asm.F32x4Mul(x, mulAdd(u, sq, lo))
-	})
+func emitGELU(e *emitter) { e.each(e.gelu()) }
+
+// gelu returns an emitter of dst = numeric.GELU(x), lane by lane; dst is not x.
+func (e *emitter) gelu() func(dst, x asm.Expr) {
+	t, sq, lo := e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
+	c, zero := e.consts(numeric.GELUPoly[:]...), e.consts(0)[0]
+	return func(p, x asm.Expr) {
+		e.Set(t, asm.F32x4Abs(x))
+		e.Set(sq, asm.F32x4Mul(t, t))
+		e.Set(lo, mulAdd(c[1], t, c[0]))
+		e.Set(p, mulAdd(mulAdd(c[5], t, c[4]), sq, mulAdd(c[3], t, c[2])))
+		e.Set(p, mulAdd(p, sq, lo))
+		for range 5 {
+			e.Set(p, asm.F32x4Mul(p, p))
+		}
+		e.Set(p, asm.F32x4Sub(asm.F32x4PMax(x, zero), asm.F32x4Div(t, p)))
+	}
 }
 
-// gate emits x/(1 + 2^f(x)) of each vector of a command {X, N/4}.
-func (e *emitter) gate(f func(x asm.Expr) asm.Expr) {
+// each emits f over each vector, in place, of a command {X, N/4}.
+func (e *emitter) each(f func(dst, x asm.Expr)) {
 	in := e.ints(2)
 	i, end := e.share(in[1])
 	p := e.let(asm.I32Add(in[0], asm.I32Shl(i, i32(4))))
-	x, t := e.Local(asm.V128), e.Local(asm.V128)
-	exp2, c := e.exp2(), e.consts(numeric.Exp2Min, numeric.Exp2Max, 1)
-	e.For(i, end, 1, func() {
+	e.Set(end, asm.I32Add(in[0], asm.I32Shl(end, i32(4))))
+	x, y := e.Local(asm.V128), e.Local(asm.V128)
+	e.While(asm.I32LtU(p, end), func() {
 		e.Set(x, asm.V128Load(p, 0))
-		e.Set(t, clamp(f(x), c[0], c[1]))
-		exp2(t, t)
-		e.V128Store(p, 0, asm.F32x4Div(x, asm.F32x4Add(c[2], t)))
+		f(y, x)
+		e.V128Store(p, 0, y)
 		e.Bump(16, p)
 	})
 }
@@ -206,9 +212,17 @@ func RefQuickGELU(x []float32) {
 	}
 }
 
-func emitQuickGELU(e *emitter) {
-	scale := e.consts(numeric.QuickGELUScale)[0]
-	e.gate(func(x asm.Expr) asm.Expr { return asm.F32x4Mul(scale, x) })
+func emitQuickGELU(e *emitter) { e.each(e.quickGELU()) }
+
+// quickGELU returns an emitter of dst = numeric.QuickGELU(x), lane by lane; dst
+// is not x.
+func (e *emitter) quickGELU() func(dst, x asm.Expr) {
+	exp2, c := e.exp2(), e.consts(numeric.QuickGELUScale, numeric.Exp2Min, numeric.Exp2Max, 1)
+	return func(t, x asm.Expr) {
+		e.Set(t, clamp(asm.F32x4Mul(c[0], x), c[1], c[2]))
+		exp2(t, t)
+		e.Set(t, asm.F32x4Div(x, asm.F32x4Add(c[3], t)))
+	}
 }
 
 // nearestMagic added to a float below 2²² leaves its nearest integer, ties to

@@ -211,6 +211,7 @@ var (
 
 	I8x16Sub  = op2("i8x16.sub", simd|113, V128, V128, V128)
 	I8x16MinU = op2("i8x16.min_u", simd|119, V128, V128, V128)
+	I8x16MaxS = op2("i8x16.max_s", simd|120, V128, V128, V128)
 	I16x8MinS = op2("i16x8.min_s", simd|150, V128, V128, V128)
 
 	I16x8ExtendLowI8x16S  = op1("i16x8.extend_low_i8x16_s", simd|135, V128, V128)

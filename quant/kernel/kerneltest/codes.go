@@ -56,7 +56,7 @@ func (b *bench) codes(kind qtype.Kind, size, stride int, s block, extreme bool) 
 	packed := kernel.PackDepthwise(filters, scales, bias, size)
 
 	expand := b.layer(kind, m, s.in, s.wide, expandBias)
-	expand.input(x, qtype.RoundUp(s.in, 8))
+	expand.input(x, qtype.RoundUp(s.in, 8), kernel.First{})
 	wide := b.out(m * s.wide)
 	project := b.layer(kind, outM, s.wide, s.out, b.rows(1, s.out, s.out, 1))
 	ldy := qtype.RoundUp(s.out, 8)
@@ -73,11 +73,11 @@ func (b *bench) codes(kind qtype.Kind, size, stride int, s block, extreme bool) 
 		k4 := qtype.RoundUp(s.in, 4)
 		rowScales[2*r], rowScales[2*r+1] = kernel.RefQuant(q[r*k4:(r+1)*k4], x[r*qtype.RoundUp(s.in, 8):][:k4])
 	}
-	floats := make([]float32, m*s.wide)
-	expand.ref(floats, q, rowScales, s.wide, false)
-	u := make([]byte, len(floats))
-	for i, v := range floats {
-		u[i] = kernel.RefReLU6Code(v)
+	u := make([]byte, m*s.wide)
+	if expand.low.Bits == 0 {
+		kernel.RefGEMMQ8CCodes(u, q, rowScales, expand.weights, expand.cols, m, s.in, s.wide, s.wide)
+	} else {
+		kernel.RefGEMMLowCodes(u, q, rowScales, expand.weights, expand.cols, expand.low, m, s.in, s.wide, s.wide)
 	}
 	got := make([]byte, len(u))
 	if err := b.dev.Read(wide, got); err != nil {
@@ -153,14 +153,14 @@ func (b *bench) layer(kind qtype.Kind, m, k, n int, bias []float32) *layer {
 	return l
 }
 
-// input adds the command that quantizes x.
-func (l *layer) input(x []float32, ldx int) {
+// input adds the command that quantizes x, after what comes first.
+func (l *layer) input(x []float32, ldx int, first kernel.First) {
 	at := l.b.f32(x)
 	if l.low.Bits == 0 {
-		l.before = append(l.before, kernel.Quant{X: at, Q: l.q, S: l.s, M: l.m, K: l.k, LDX: ldx})
+		l.before = append(l.before, kernel.Quant{X: at, Q: l.q, S: l.s, M: l.m, K: l.k, LDX: ldx, First: first})
 		return
 	}
-	l.before = append(l.before, kernel.QuantLow{X: at, Q: l.q, S: l.s, Starts: l.starts, M: l.m, K: l.k, LDX: ldx, Low: l.low})
+	l.before = append(l.before, kernel.QuantLow{X: at, Q: l.q, S: l.s, Starts: l.starts, M: l.m, K: l.k, LDX: ldx, Low: l.low, First: first})
 }
 
 func (l *layer) gemm(y uint32, ldy int, in, out bool) kernel.Command {
@@ -178,4 +178,51 @@ func (l *layer) ref(y []float32, q []int16, s []float32, ldy int, add bool) {
 	} else {
 		kernel.RefGEMMLow(y, q, s, l.weights, l.cols, l.low, l.m, l.k, l.n, ldy, -kernel.Inf, kernel.Inf, add)
 	}
+}
+
+// first runs layers whose rows go through something else before they are
+// quantized.
+func first(t *testing.T, newHost func() device.Host) {
+	for _, path := range paths(t, newHost) {
+		for _, kind := range []qtype.Kind{"q8c", "q4", "q6"} {
+			for _, do := range []kernel.Doing{kernel.DoGELU, kernel.DoQuickGELU, kernel.DoLayerNorm} {
+				for _, s := range []shape{{1, 8, 8}, {5, 24, 9}, {9, 192, 17}, {3, 776, 8}} {
+					t.Run(fmt.Sprint(path, kind, do, s), func(t *testing.T) {
+						b := newBench(t, newHost())
+						b.path = &path
+						b.first(kind, do, s)
+					})
+				}
+			}
+		}
+	}
+}
+
+// first runs one such layer; s.k is a multiple of 8.
+func (b *bench) first(kind qtype.Kind, do kernel.Doing, s shape) {
+	ldx, ldy := s.k+8, qtype.RoundUp(s.n, 8)
+	x, w := b.rows(s.m, s.k, ldx, 5), b.rows(2, s.k, s.k, 2)
+	l := b.layer(kind, s.m, s.k, s.n, b.rows(1, s.n, s.n, 1))
+	f := kernel.First{Do: do, Scratch: b.out(kernel.FirstScratch(s.k)), W: b.f32(w), Eps: 1e-5}
+	l.input(x, ldx, f)
+	want := b.rows(s.m, s.n, ldy, 1)
+	y := b.inOut(f32bytes(want))
+	b.run(append(l.before, l.gemm(y, ldy, false, false))...)
+
+	q, rowScales, row := make([]int16, s.m*s.k), make([]float32, 2*s.m), make([]float32, s.k)
+	for r := range s.m {
+		copy(row, x[r*ldx:])
+		switch do {
+		case kernel.DoGELU:
+			kernel.RefGELU(row)
+		case kernel.DoQuickGELU:
+			kernel.RefQuickGELU(row)
+		case kernel.DoLayerNorm:
+			kernel.RefLayerNorm(row, x[r*ldx:][:s.k], w, s.k, f.Eps)
+		}
+		rowScales[2*r], rowScales[2*r+1] = kernel.RefQuant(q[r*s.k:(r+1)*s.k], row)
+	}
+	same(b.t, "scale, zero", b.f32at(l.s, len(rowScales)), rowScales)
+	l.ref(want, q, rowScales, ldy, true)
+	same(b.t, "y", b.f32at(y, len(want)), want)
 }

@@ -39,6 +39,9 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 			{"layernorm", func(b *bench) {
 				b.layerNorm(func(b *bench, x []float32) { b.fill(x, -3, 3) }, s.m, upTo(900), add)
 			}},
+			{"first", func(b *bench) {
+				b.first(pick(rng, []qtype.Kind{"q8c", "q4", "q5", "q6", "q7"}), pick(rng, []kernel.Doing{kernel.DoGELU, kernel.DoQuickGELU, kernel.DoLayerNorm}), shape{s.m, 8 * upTo(40), s.n})
+			}},
 			{"attention", func(b *bench) {
 				n, h, d := upTo(130), upTo(4), 8*upTo(16)
 				from := rng.IntN(n)
@@ -46,7 +49,7 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 					pick(rng, attentionFills).fill)
 			}},
 		}
-		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 3, 4, 5})]
+		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 3, 4, 5, 6})]
 		t.Run(fmt.Sprintf("%d %s %v", i, c.what, path), func(t *testing.T) {
 			b := newBench(t, newHost())
 			b.path, b.rng = &path, rng

@@ -173,7 +173,7 @@ func (b *bench) rows(m, n, stride int, spread float32) []float32 {
 }
 
 var cases = map[string]func(*testing.T, func() device.Host){
-	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "codes": codes,
+	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "codes": codes, "first": first,
 	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "gelu": gelu, "quickgelu": quickGELU,
 	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch,
 }
