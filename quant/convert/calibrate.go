@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"slices"
+	"strings"
 
 	"lqa/quant/calibrate"
 	"lqa/quant/clip"
 	"lqa/quant/device"
+	"lqa/quant/qtype"
 )
 
 // Calibration says how a float model is watched at work.
@@ -25,8 +27,11 @@ type Calibrated struct {
 	Input
 	Stats *calibrate.Stats
 
-	cfg   *clip.Config
-	model *calibrate.Model
+	model    *calibrate.Model
+	pictures []calibrate.Picture
+	texts    [][]int32
+	labels   [][]float32 // default labels' embeddings
+	tried    map[calibrate.Method][]calibrate.Measured
 }
 
 // Calibrate watches in at work. Close frees the hosts.
@@ -50,7 +55,8 @@ func Calibrate(in Input, c Calibration) (_ *Calibrated, err error) {
 			m.Close()
 		}
 	}()
-	stats, err := m.Collect(c.Pictures, some(slices.Concat(texts...), maxTexts), c.Progress)
+	k := &Calibrated{model: m, pictures: c.Pictures, texts: some(slices.Concat(texts...), maxTexts), tried: map[calibrate.Method][]calibrate.Measured{}}
+	stats, err := m.Collect(k.pictures, k.texts, c.Progress)
 	if err != nil {
 		return nil, err
 	}
@@ -68,24 +74,105 @@ func Calibrate(in Input, c Calibration) (_ *Calibrated, err error) {
 		}
 		src = With(src, "image.mean.weight", []int{1, cfg.Embed}, stats.ImageMean)
 	}
+	var rows []float32
+	for i, prompts := range texts {
+		e, err := m.Embed(prompts)
+		if err != nil {
+			return nil, fmt.Errorf("default label %q: %w", cfg.Text.Defaults[i], err)
+		}
+		k.labels, rows = append(k.labels, e), append(rows, e...)
+	}
 	const labels = "label.default.weight"
 	if _, there := src.Shape(labels); !there && len(texts) > 0 {
-		var rows []float32
-		for i, prompts := range texts {
-			e, err := m.Embed(prompts)
-			if err != nil {
-				return nil, fmt.Errorf("default label %q: %w", cfg.Text.Defaults[i], err)
-			}
-			rows = append(rows, e...)
-		}
 		src = With(src, labels, []int{len(texts), cfg.Embed}, rows)
 	}
 	in.Tensors = src
-	if cfg, err = clip.ParseConfig(in.Config); err != nil {
-		return nil, err
-	}
-	return &Calibrated{Input: in, Stats: stats, cfg: cfg, model: m}, nil
+	k.Input, k.Stats = in, stats
+	return k, nil
 }
+
+// Fit says how a watched model is stored.
+type Fit struct {
+	Method calibrate.Method // of rounding linear weights
+	// Bytes is what the tensors that Count lets through may take in all, before
+	// compression; Drift what the layers' drifts may add up to. 0: no such
+	// bound. With either, kinds are chosen layer by layer, but for those that
+	// Options.Kinds and Keep fix.
+	Bytes int64
+	Drift float64
+	Count func(name string) bool // nil: all tensors
+	// Progress tells of the layers that are tried; it may be nil.
+	Progress func(done, total int)
+}
+
+// Options are o with f: a quantizer that knows the statistics and, with a budget, kinds
+// and a plan.
+func (c *Calibrated) Options(o Options, f Fit) (Options, error) {
+	round := func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+		return calibrate.Round(f.Method, kind, w, n, k, c.Stats.Layer(strings.TrimSuffix(name, ".weight")))
+	}
+	if f.Bytes > 0 || f.Drift > 0 {
+		plan, err := c.plan(o, f, round)
+		if err != nil {
+			return o, err
+		}
+		if o.Plan, err = plan.AppendJSON(nil); err != nil {
+			return o, err
+		}
+		for _, k := range plan.Kinds() {
+			o.Kinds = append(o.Kinds, Choice(k))
+		}
+	}
+	o.Round = round
+	return o, nil
+}
+
+// plan tries kinds layer by layer and chooses.
+func (c *Calibrated) plan(o Options, f Fit, round func(string, qtype.Kind, []float32, int, int) ([]byte, error)) (calibrate.Plan, error) {
+	tried := c.tried[f.Method]
+	if tried == nil {
+		var err error
+		tried, err = c.model.Sensitivity(calibrate.Trial{Pictures: some(c.pictures, trialPictures), Texts: some(c.texts, trialPictures),
+			Labels: c.labels, Round: round, Progress: f.Progress})
+		if err != nil {
+			return nil, err
+		}
+		c.tried[f.Method] = tried
+	}
+	b := calibrate.Budget{Bytes: f.Bytes, Drift: f.Drift}
+	for _, k := range o.Kinds {
+		b.Fixed = append(b.Fixed, calibrate.Choice(k))
+	}
+	for _, p := range o.Keep {
+		b.Fixed = append(b.Fixed, calibrate.Choice{Pattern: p, Kind: qtype.F16})
+	}
+	if f.Bytes > 0 {
+		planned := map[string]bool{}
+		for _, t := range tried {
+			planned[t.Name] = true
+		}
+		whole, err := Predict(c.Input, o)
+		if err != nil {
+			return nil, err
+		}
+		for _, t := range whole.Tensors {
+			switch count := f.Count == nil || f.Count(t.Name); {
+			case count && !planned[t.Name]:
+				b.Bytes -= int64(t.Bytes) // it takes what it takes
+			case !count && planned[t.Name]:
+				b.Bytes += int64(t.Bytes) // it is no part of the budget: it stays as it is
+				b.Fixed = append(b.Fixed, calibrate.Choice{Pattern: t.Name, Kind: t.Kind})
+			}
+		}
+		if b.Bytes <= 0 {
+			return nil, fmt.Errorf("%w: what is no linear weight takes %d bytes more than allowed", calibrate.ErrBudget, -b.Bytes)
+		}
+	}
+	return calibrate.Allocate(tried, b)
+}
+
+// trialPictures are how many pictures, and texts, layers are tried on.
+const trialPictures = 16
 
 // Close frees the hosts.
 func (c *Calibrated) Close() error { return c.model.Close() }

@@ -24,6 +24,7 @@ var suites = []struct {
 	run       func(context.Context, *run) error
 }{
 	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
+	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
 }
 
 func main() {
@@ -70,6 +71,7 @@ that a second run takes seconds.`,
 		Flags: []cli.Flag{
 			&cli.StringFlag{Name: "suite", Usage: "what to measure: " + strings.Join(names, ", "), Required: true},
 			&cli.StringFlag{Name: "model", Usage: "`FILE`.shq (default: the newest in assets)"},
+			&cli.StringFlag{Name: "float", Usage: "suite quant: `FOLDER` of the float model", Value: filepath.Join("build", "train", "model")},
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` of better wordings, label and wording a line; \"\" for none", Value: filepath.Join("assets", "prompts.tsv")},
 			&cli.StringSliceFlag{Name: "sets", Usage: "only these `SETS`, by folder name"},
@@ -80,7 +82,7 @@ that a second run takes seconds.`,
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			r := &run{
-				modelFile: c.String("model"), data: c.String("data"), keep: c.String("keep"), markdown: c.String("markdown"),
+				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), keep: c.String("keep"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
 				stdout: stdout, progress: progress.New(stderr, false),
 			}

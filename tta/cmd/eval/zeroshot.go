@@ -19,10 +19,10 @@ import (
 
 // run is what the command line asked for.
 type run struct {
-	modelFile, data, keep, markdown string
-	prompts                         dataset.Prompts
-	sets                            []string
-	limit, jobs                     int
+	modelFile, float, data, keep, markdown string
+	prompts                                dataset.Prompts
+	sets                                   []string
+	limit, jobs                            int
 
 	stdout   io.Writer
 	progress *progress.Bar
@@ -88,12 +88,7 @@ func (r *run) find() ([]dataset.Split, error) {
 }
 
 func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) error {
-	total := 0
-	for _, s := range splits {
-		every := step(s.Pictures, r.limit)
-		total += (s.Pictures + every - 1) / every
-	}
-	r.progress.Begin("pictures", int64(total), "pictures")
+	r.begin("pictures", splits)
 	defer r.progress.End()
 	out := json.NewEncoder(r.stdout)
 	var results []result
@@ -114,51 +109,84 @@ func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) er
 		}
 		results = append(results, res)
 	}
+	return r.writeMarkdown(table(results))
+}
+
+// begin starts the bar for all pictures of splits.
+func (r *run) begin(what string, splits []dataset.Split) {
+	total := 0
+	for _, s := range splits {
+		every := step(s.Pictures, r.limit)
+		total += (s.Pictures + every - 1) / every
+	}
+	r.progress.Begin(what, int64(total), "pictures")
+}
+
+// writeMarkdown writes a table where --markdown says.
+func (r *run) writeMarkdown(table string) error {
 	if r.markdown == "" {
 		return nil
 	}
 	if err := os.MkdirAll(filepath.Dir(r.markdown), 0o777); err != nil {
 		return err
 	}
-	return os.WriteFile(r.markdown, []byte(table(results)), 0o666)
+	return os.WriteFile(r.markdown, []byte(table), 0o666)
+}
+
+// question is what the pictures of a split are asked.
+type question struct {
+	labels     []string
+	embeddings [][]float32 // of the labels
+	classes    int         // labels that differ
+	label      []int       // of each class
+	known      int         // classes whose name stands ready in the model
+	reworded   int
+}
+
+// ask embeds a split's labels.
+func (r *run) ask(m *model, s *dataset.Split) (q question, err error) {
+	known := m.engines[0].Known
+	names := dataset.Names(s.Classes, known)
+	for _, ok := range known(names) {
+		if ok {
+			q.known++
+		}
+	}
+	q.reworded = r.prompts.Reword(s.Classes, names)
+	q.labels = tta.CleanLabels(names)
+	if q.embeddings, err = m.engines[0].EmbedText(q.labels); err != nil {
+		return q, err
+	}
+	// Two classes may share a name (crane, the bird and the machine): either
+	// folder is right then.
+	index := make(map[string]int)
+	for i, l := range q.labels {
+		index[strings.ToLower(l)] = i
+	}
+	q.classes = len(index)
+	q.label = make([]int, len(names))
+	for i, n := range names {
+		q.label[i] = index[strings.ToLower(strings.Join(strings.Fields(n), " "))]
+	}
+	return q, nil
 }
 
 // score answers each picture with the split's labels. A picture that could not
 // be read counts as wrong.
 func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
-	known := m.engines[0].Known
-	names := dataset.Names(s.Classes, known)
-	res := result{Suite: "zero-shot", Set: s.Set, Split: s.Name, N: len(f.Class), Unreadable: f.Unreadable(), Model: m.Name}
-	for _, ok := range known(names) {
-		if ok {
-			res.Known++
-		}
+	q, err := r.ask(m, s)
+	res := result{Suite: "zero-shot", Set: s.Set, Split: s.Name, N: len(f.Class), Unreadable: f.Unreadable(),
+		Classes: q.classes, Known: q.known, Reworded: q.reworded, Model: m.Name}
+	if err != nil {
+		return res, err
 	}
-	res.Reworded = r.prompts.Reword(s.Classes, names)
-
 	adapter := "zeroshot"
 	if s.Stream {
 		adapter = "lqa"
 	}
-	labels := tta.CleanLabels(names)
-	embeddings, err := m.engines[0].EmbedText(labels)
+	session, err := tta.NewSession(nil, tta.SessionConfig{Labels: q.labels, Embeddings: q.embeddings, Scale: m.Scale, Temperature: m.Temperature, Adapter: adapter})
 	if err != nil {
 		return res, err
-	}
-	session, err := tta.NewSession(nil, tta.SessionConfig{Labels: labels, Embeddings: embeddings, Scale: m.Scale, Temperature: m.Temperature, Adapter: adapter})
-	if err != nil {
-		return res, err
-	}
-	// Two classes may share a name (crane, the bird and the machine): either
-	// folder is right then.
-	index := make(map[string]int)
-	for i, l := range session.Labels() {
-		index[strings.ToLower(l)] = i
-	}
-	res.Classes = len(index)
-	label := make([]int, len(names))
-	for i, n := range names {
-		label[i] = index[strings.ToLower(strings.Join(strings.Fields(n), " "))]
 	}
 
 	var answer tta.Result
@@ -172,11 +200,11 @@ func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
 			return res, fmt.Errorf("picture %d: %w", i, err)
 		}
 		best := answer.ZeroShot.Best()
-		ok := best == label[f.Class[i]]
+		ok := best == q.label[f.Class[i]]
 		if ok {
 			right++
 		}
-		if answer.Adapted.Best() == label[f.Class[i]] {
+		if answer.Adapted.Best() == q.label[f.Class[i]] {
 			adapted++
 		}
 		c.add(answer.ZeroShot.P[best], ok)
