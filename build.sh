@@ -135,7 +135,7 @@ types() {
 }
 
 run_tests() {
-	local python parts=" ${*:-lint types native node chromium golden page} " chromium=1 node=1
+	local python= parts=" ${*:-lint types native node chromium golden page} " chromium=1 node=1
 	local begin=$SECONDS before
 	need_go
 	mkdir -p "$build/bin"
@@ -145,7 +145,11 @@ run_tests() {
 
 	case $parts in *" node "* | *" types "*) want node nodejs npm || node= ;; esac
 	case $parts in *" types "*) want npm npm || true ;; esac
-	case $parts in *" golden "*) want python3 python3 python3-venv || true ;; esac
+	case $parts in *" golden "* | *" native "*)
+		want python3 python3 python3-venv && find_python || python=
+		if [[ $python ]]; then export LQA_PYTHON=$python; fi
+		;;
+	esac
 	case $parts in *" chromium "* | *" page "*) have_chromium || want chromium chromium || chromium= ;; esac
 
 	for part in $parts; do
@@ -171,7 +175,7 @@ run_tests() {
 			if [[ $chromium ]]; then step "tests, js/wasm in Chromium" test_chromium; else skip "tests in Chromium" "no Chromium"; fi
 			;;
 		golden)
-			if golden_python; then
+			if [[ $python ]]; then
 				step "golden file, NumPy" golden
 			else
 				skip "golden file, NumPy" "no python3 with venv and NumPy (Debian: sudo apt-get install -y python3-numpy)"
@@ -198,14 +202,19 @@ have_chromium() {
 	[[ -n ${CHROMIUM:-} ]] || have chromium || have chromium-browser || have google-chrome-stable || have google-chrome
 }
 
-# golden_python finds a Python with NumPy, or makes one in the build folder.
-golden_python() {
-	python=python3
-	have python3 || return
-	python3 -c 'import numpy' 2>/dev/null && return
-	python=$build/venv/bin/python
-	[[ -x $python ]] || python3 -m venv "$build/venv" >"$build/pip.log" 2>&1 || return
-	"$python" -c 'import numpy' 2>/dev/null || "$python" -m pip install --quiet --disable-pip-version-check numpy >"$build/pip.log" 2>&1
+# find_python finds a Python with NumPy and zstandard, or makes one in the build
+# folder. NumPy is enough for the golden file; quant/shq's tests want both.
+find_python() {
+	local venv=$PWD/$build/venv/bin/python
+	for python in "${LQA_PYTHON:-python3}" "$venv"; do
+		"$python" -c 'import numpy, zstandard' 2>/dev/null && return
+	done
+	{ [[ -x $venv ]] || python3 -m venv "$build/venv"; } >"$build/pip.log" 2>&1 &&
+		"$venv" -m pip install --quiet --disable-pip-version-check numpy zstandard >"$build/pip.log" 2>&1
+	for python in "$venv" python3; do
+		"$python" -c 'import numpy' 2>/dev/null && return
+	done
+	return 1
 }
 
 # golden runs the independent NumPy version of the adapter's equations again
