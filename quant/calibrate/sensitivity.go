@@ -23,7 +23,8 @@ type Trial struct {
 	// stands for it where a kind is not run to the end, in proportion: a method
 	// that costs less, of which the errors are as those of Round from kind to kind.
 	Round, Guess Rounder
-	Work         float64 // most multiplications of a tower's runs to the end; 0: Work
+	// Work is the most multiplications of a tower's runs to the end; 0 means Work.
+	Work float64
 	// Progress may be nil.
 	Progress func(done, total int)
 }
