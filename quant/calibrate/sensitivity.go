@@ -19,11 +19,18 @@ type Trial struct {
 	// Kinds are the candidates for a layer's weight, float16 aside, which costs
 	// no drift; nil means Candidates.
 	Kinds func(spec clip.TensorSpec) []qtype.Kind
-	// Round quantizes a weight w [n,k] of that tensor; nil: to nearest.
-	Round func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error)
+	// Round is how weights will be rounded; nil: to nearest. Guess, if not nil,
+	// stands for it where a kind is not run to the end, in proportion: a method
+	// that costs less, of which the errors are as those of Round from kind to kind.
+	Round, Guess Rounder
+	// Work is the most multiplications of a tower's runs to the end; 0 means Work.
+	Work float64
 	// Progress may be nil.
 	Progress func(done, total int)
 }
+
+// Rounder quantizes a weight w [n,k] of the tensor of that name, as Round does.
+type Rounder func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error)
 
 // Candidates are the kinds that a layer may have: text embeddings are the
 // classifier, so an error there hits every picture, and a transformer's
@@ -64,13 +71,13 @@ type Tried struct {
 // average: 48 layers of ViT-B/32 with 16 pictures are 1.7e12 multiplications for
 // one kind, 170 s of one core. So what comes before the layer is run once and its
 // buffers are kept for each picture; of the kinds as many are run to the end as
-// maxWork allows, the coarsest always; and the other drifts follow from the
+// Work allows, the coarsest always; and the other drifts follow from the
 // layer's own error, which costs one product. For small errors drift goes with
 // its square, and between two kinds that were run with the power that they show.
 // (From the coarsest alone, inferred drifts are off by a factor of 1.3 in the
 // root mean square of logarithms, at 8 bits 1.5, on EfficientNet-Lite0, and 1.25 on
 // a small vision transformer; from one kind to the next drift falls fourfold.)
-// Where one kind is too much for maxWork, fewer pictures are taken, down to 4.
+// Where one kind is too much for Work, fewer pictures are taken, down to 4.
 //
 // A layer alone is not quite what it is in its model: attention computes in
 // integers once attn.in is quantized, and a block's activations are codes once all
@@ -79,8 +86,13 @@ func (m *Model) Sensitivity(t Trial) ([]Measured, error) {
 	if t.Kinds == nil {
 		t.Kinds = Candidates
 	}
+	if t.Work <= 0 {
+		t.Work = Work
+	}
 	if t.Round == nil {
-		t.Round = nearest
+		t.Round = func(_ string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+			return Round(Nearest, kind, w, n, k, nil)
+		}
 	}
 	for i, l := range t.Labels {
 		if len(l) != m.cfg.Embed {
@@ -141,17 +153,8 @@ func measured(s clip.TensorSpec, kinds []qtype.Kind) (*Measured, error) {
 	return l, nil
 }
 
-// nearest is rounding to nearest.
-func nearest(_ string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
-	if low, ok := kind.Low(); ok {
-		return low.Append(nil, w, n, k), nil
-	}
-	return qtype.AppendQ8C(nil, w, n, k), nil
-}
-
-// maxWork bounds the multiplications of a tower's runs: two minutes of two cores
-// at 8e9 a second.
-const maxWork = 2e12
+// Work is Trial's default: two minutes of two cores at 8e9 a second.
+const Work = 2e12
 
 // walk is one tower's measurement, layer after layer.
 type walk struct {
@@ -187,8 +190,8 @@ func (k *walk) run(layers []*Measured) error {
 		after += float64(float64(c.M) * float64(c.N) * float64(c.K))
 		work += after
 	}
-	k.n = max(min(k.n, 4), min(k.n, int(maxWork/work)))
-	runs := max(1, int(maxWork/(work*float64(k.n))))
+	k.n = max(min(k.n, 4), min(k.n, int(k.t.Work/work)))
+	runs := max(1, int(k.t.Work/(work*float64(k.n))))
 
 	k.float, k.saved, k.exact = make([][]float32, k.n), make([][]byte, k.n), make([][]float32, k.n)
 	err = k.m.share(k.n, func(w *worker, i int) error {
@@ -256,23 +259,25 @@ func (k *walk) layer(at int, l *Measured, runs int) error {
 	}
 	quantized := slices.DeleteFunc(slices.Clone(l.Tried), func(c Tried) bool { return c.Kind == qtype.F16 })
 	run := toRun(len(quantized), runs)
+	guess := make([]float64, len(quantized))
 	for j := range quantized {
 		c := &quantized[j]
 		c.Inferred = !slices.Contains(run, j)
-		b, err := k.t.Round(l.Name, c.Kind, weight, l.Shape[0], l.Shape[1])
-		if err != nil {
-			return fmt.Errorf("%s as %s: %w", l.Name, c.Kind, err)
+		if k.t.Guess != nil {
+			g := Tried{Kind: c.Kind, Inferred: true}
+			if err := k.round(at, l, weight, &g, k.t.Guess); err != nil {
+				return err
+			}
+			guess[j] = g.Error
 		}
-		rounded, err := c.Kind.Dequantize(b, l.Shape)
-		if err != nil {
-			return fmt.Errorf("%s as %s: %w", l.Name, c.Kind, err)
+		if k.t.Guess == nil || !c.Inferred {
+			if err := k.round(at, l, weight, c, k.t.Round); err != nil {
+				return err
+			}
 		}
-		if err := k.m.put(l.Name, rounded); err != nil {
-			return err
-		}
-		if err := k.try(at, c); err != nil {
-			return err
-		}
+	}
+	if k.t.Guess != nil {
+		scale(quantized, guess)
 	}
 	infer(quantized)
 	for i := range l.Tried {
@@ -283,6 +288,41 @@ func (k *walk) layer(at int, l *Measured, runs int) error {
 		}
 	}
 	return k.m.put(l.Name, weight)
+}
+
+// round rounds layer number at as c and tries that.
+func (k *walk) round(at int, l *Measured, weight []float32, c *Tried, round Rounder) error {
+	b, err := round(l.Name, c.Kind, weight, l.Shape[0], l.Shape[1])
+	if err != nil {
+		return fmt.Errorf("%s as %s: %w", l.Name, c.Kind, err)
+	}
+	rounded, err := c.Kind.Dequantize(b, l.Shape)
+	if err != nil {
+		return fmt.Errorf("%s as %s: %w", l.Name, c.Kind, err)
+	}
+	if err := k.m.put(l.Name, rounded); err != nil {
+		return err
+	}
+	return k.try(at, c)
+}
+
+// scale fills in the errors of kinds that were only guessed: they are to the
+// guess as that of the next kind that was run is to its own.
+func scale(tried []Tried, guess []float64) {
+	for j := range tried {
+		if !tried[j].Inferred {
+			continue
+		}
+		near := -1
+		for i := range tried {
+			if !tried[i].Inferred && (near < 0 || max(i-j, j-i) < max(near-j, j-near)) {
+				near = i
+			}
+		}
+		if guess[near] > 0 {
+			tried[j].Error = tried[near].Error * guess[j] / guess[near]
+		}
+	}
 }
 
 // toRun are the indices of n kinds, coarsest first, that are run: the coarsest,

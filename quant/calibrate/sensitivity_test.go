@@ -128,18 +128,13 @@ func quantized(t *testing.T, cfg *clip.Config, src Source, kinds map[string]qtyp
 		if err != nil {
 			t.Fatal(err)
 		}
-		var b []byte
-		switch kind := kinds[s.Name]; kind {
-		case qtype.F16: // as it is, lest its rounding be seen
+		if kinds[s.Name] == qtype.F16 { // as it is, lest its rounding be seen
 			if err := w.model.PutFloat(s.Name, x); err != nil {
 				t.Fatal(err)
 			}
 			continue
-		case qtype.Q8R:
-			b = qtype.AppendQ8R(nil, x, s.Shape[0], s.Shape[1])
-		default:
-			b, err = nearest("", kind, x, s.Shape[0], s.Shape[1])
 		}
+		b, err := Round(Nearest, kinds[s.Name], x, s.Shape[0], s.Shape[1], nil)
 		if err == nil {
 			err = w.model.Put(s.Name, kinds[s.Name], s.Shape, b)
 		}
@@ -182,6 +177,61 @@ func TestInfer(t *testing.T) {
 			if r := toRun(n, runs); len(r) != min(n, runs) || n > 0 && r[0] != 0 || len(slices.Compact(slices.Sorted(slices.Values(r)))) != len(r) {
 				t.Errorf("of %d kinds %d are to be run: %v", n, runs, r)
 			}
+		}
+	}
+}
+
+// TestScale: a guess gives the error of a kind that was not run.
+func TestScale(t *testing.T) {
+	tried := []Tried{{Kind: "q4", Error: 0.03}, {Kind: "q5", Inferred: true}, {Kind: "q6", Inferred: true}, {Kind: "q8c", Error: 0.004}}
+	scale(tried, []float64{0.04, 0.02, 0.01, 0.005})
+	for i, want := range []float64{0.03, 0.015, 0.008, 0.004} {
+		if got := tried[i].Error; math.Abs(got-want) > 1e-9 {
+			t.Errorf("%s: error %v, want %v", tried[i].Kind, got, want)
+		}
+	}
+}
+
+// TestSensitivity_Guess: of what is not run, nothing is rounded by Round.
+func TestSensitivity_Guess(t *testing.T) {
+	cfg := towers["vit"]()
+	m := open(t, cfg, random{cfg}, 1)
+	rounded := map[string]int{}
+	trial := Trial{Pictures: pictures(4), Work: 1,
+		Round: func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+			rounded[name]++
+			return Round(Clipped, kind, w, n, k, nil)
+		},
+		Guess: func(_ string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+			return Round(Nearest, kind, w, n, k, nil)
+		}}
+	got, err := m.Sensitivity(trial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	trial.Guess, trial.Work = nil, 0
+	want, err := m.Sensitivity(trial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, l := range got {
+		for j, c := range l.Tried {
+			w := want[i].Tried[j]
+			if c.Kind == qtype.F16 {
+				continue
+			}
+			if c.Inferred != (j > 0) {
+				t.Errorf("%s: %+v", l.Name, c)
+			}
+			if r := c.Error / w.Error; !(r > 1.0/1.5 && r < 1.5) || j == 0 && r != 1 {
+				t.Errorf("%s as %s: error %.3g, run %.3g", l.Name, c.Kind, c.Error, w.Error)
+			}
+			if r := c.Drift / w.Drift; !(r > 0.2 && r < 5) || j == 0 && r != 1 {
+				t.Errorf("%s as %s: drift %.3g, run %.3g", l.Name, c.Kind, c.Drift, w.Drift)
+			}
+		}
+		if n, kinds := rounded[l.Name], len(l.Tried)-1; n != 1+kinds { // once, then all
+			t.Errorf("%s was rounded %d times", l.Name, n)
 		}
 	}
 }
