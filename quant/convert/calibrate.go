@@ -22,7 +22,7 @@ type Calibration struct {
 
 // Calibrated is a float model that was watched at work. Its Input gives the same
 // embeddings as before and is easier to store: outliers are in the weights. It
-// has the image mean, and the default labels' embeddings if they were missing.
+// has the image mean.
 type Calibrated struct {
 	Input
 	Stats *calibrate.Stats
@@ -32,6 +32,7 @@ type Calibrated struct {
 	texts    [][]int32
 	labels   [][]float32 // default labels' embeddings
 	tried    map[calibrate.Method][]calibrate.Measured
+	rounders map[calibrate.Method]calibrate.Rounder
 }
 
 // Calibrate watches in at work. Close frees the hosts.
@@ -55,7 +56,8 @@ func Calibrate(in Input, c Calibration) (_ *Calibrated, err error) {
 			m.Close()
 		}
 	}()
-	k := &Calibrated{model: m, pictures: c.Pictures, texts: some(slices.Concat(texts...), maxTexts), tried: map[calibrate.Method][]calibrate.Measured{}}
+	k := &Calibrated{model: m, pictures: c.Pictures, texts: some(slices.Concat(texts...), maxTexts), tried: map[calibrate.Method][]calibrate.Measured{},
+		rounders: map[calibrate.Method]calibrate.Rounder{}}
 	stats, err := m.Collect(k.pictures, k.texts, c.Progress)
 	if err != nil {
 		return nil, err
@@ -68,25 +70,19 @@ func Calibrate(in Input, c Calibration) (_ *Calibrated, err error) {
 			return nil, err
 		}
 	}
+	in.Tensors = src
 	if stats.ImageMean != nil && !cfg.ImageMean {
-		if in.Config, err = withImageMean(in.Config); err != nil {
+		if in, err = WithImageMean(in, stats.ImageMean); err != nil {
 			return nil, err
 		}
-		src = With(src, "image.mean.weight", []int{1, cfg.Embed}, stats.ImageMean)
 	}
-	var rows []float32
 	for i, prompts := range texts {
 		e, err := m.Embed(prompts)
 		if err != nil {
 			return nil, fmt.Errorf("default label %q: %w", cfg.Text.Defaults[i], err)
 		}
-		k.labels, rows = append(k.labels, e), append(rows, e...)
+		k.labels = append(k.labels, e)
 	}
-	const labels = "label.default.weight"
-	if _, there := src.Shape(labels); !there && len(texts) > 0 {
-		src = With(src, labels, []int{len(texts), cfg.Embed}, rows)
-	}
-	in.Tensors = src
 	k.Input, k.Stats = in, stats
 	return k, nil
 }
@@ -108,9 +104,7 @@ type Fit struct {
 // Options are o with f: a quantizer that knows the statistics and, with a budget, kinds
 // and a plan.
 func (c *Calibrated) Options(o Options, f Fit) (Options, error) {
-	round := func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
-		return calibrate.Round(f.Method, kind, w, n, k, c.Stats.Layer(strings.TrimSuffix(name, ".weight")))
-	}
+	round := c.kept(f.Method)
 	if f.Bytes > 0 || f.Drift > 0 {
 		plan, err := c.plan(o, f, round)
 		if err != nil {
@@ -127,13 +121,45 @@ func (c *Calibrated) Options(o Options, f Fit) (Options, error) {
 	return o, nil
 }
 
+// round is calibrate.Round with the statistics.
+func (c *Calibrated) round(m calibrate.Method) calibrate.Rounder {
+	return func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+		layer := c.Stats.Layer(strings.TrimSuffix(name, ".weight"))
+		if layer == nil { // of a tower that was not watched
+			return calibrate.Round(min(m, calibrate.Clipped), kind, w, n, k, nil)
+		}
+		return calibrate.Round(m, kind, w, n, k, layer)
+	}
+}
+
+// kept is round that keeps what it has made: a kind that was tried may be the
+// one that is chosen.
+func (c *Calibrated) kept(m calibrate.Method) calibrate.Rounder {
+	if c.rounders[m] == nil {
+		type weight struct {
+			name string
+			kind qtype.Kind
+		}
+		made, round := map[weight][]byte{}, c.round(m)
+		c.rounders[m] = func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
+			if b := made[weight{name, kind}]; b != nil {
+				return b, nil
+			}
+			b, err := round(name, kind, w, n, k)
+			made[weight{name, kind}] = b
+			return b, err
+		}
+	}
+	return c.rounders[m]
+}
+
 // plan tries kinds layer by layer and chooses.
-func (c *Calibrated) plan(o Options, f Fit, round func(string, qtype.Kind, []float32, int, int) ([]byte, error)) (calibrate.Plan, error) {
+func (c *Calibrated) plan(o Options, f Fit, round calibrate.Rounder) (calibrate.Plan, error) {
 	tried := c.tried[f.Method]
 	if tried == nil {
 		var err error
 		tried, err = c.model.Sensitivity(calibrate.Trial{Pictures: some(c.pictures, trialPictures), Texts: some(c.texts, trialPictures),
-			Labels: c.labels, Round: round, Progress: f.Progress})
+			Labels: c.labels, Round: round, Guess: c.round(min(f.Method, calibrate.Clipped)), Progress: f.Progress})
 		if err != nil {
 			return nil, err
 		}
@@ -212,12 +238,22 @@ func some[T any](x []T, n int) []T {
 	return out
 }
 
-// withImageMean says in a configuration that there is an image mean.
-func withImageMean(config []byte) ([]byte, error) {
+// WithImageMean is in with a mean embedding [D] of ordinary pictures; nil: with
+// room for one.
+func WithImageMean(in Input, mean []float32) (Input, error) {
+	cfg, err := clip.ParseConfig(in.Config)
+	if err != nil {
+		return in, err
+	}
+	if mean == nil {
+		mean = make([]float32, cfg.Embed)
+	}
 	var c map[string]json.RawMessage
-	if err := json.Unmarshal(config, &c); err != nil {
-		return nil, fmt.Errorf("%w: %w", clip.ErrConfig, err)
+	if err := json.Unmarshal(in.Config, &c); err != nil {
+		return in, fmt.Errorf("%w: %w", clip.ErrConfig, err)
 	}
 	c["image_mean"] = json.RawMessage("true")
-	return json.Marshal(c)
+	in.Config, err = json.Marshal(c)
+	in.Tensors = With(in.Tensors, "image.mean.weight", []int{1, len(mean)}, mean)
+	return in, err
 }

@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strings"
 
+	"lqa/quant/calibrate"
 	"lqa/quant/clip"
 	"lqa/quant/numeric"
 	"lqa/quant/qtype"
@@ -39,7 +40,7 @@ type Options struct {
 	Keep []string
 	// Round quantizes a linear layer's weight w [n,k] to the bytes of kind, in
 	// place of rounding to nearest (calibrate.Round); it may be nil.
-	Round func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error)
+	Round calibrate.Rounder
 	// Plan goes into the manifest: how the kinds were chosen. It is JSON, or empty.
 	Plan []byte
 	// Progress is called with each tensor's outcome; it may be nil.

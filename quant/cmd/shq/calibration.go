@@ -1,15 +1,23 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v3"
 
+	"lqa/quant/calibrate"
+	"lqa/quant/cmd/progress"
 	"lqa/quant/convert"
+	"lqa/quant/device"
+	"lqa/quant/device/native"
+	"lqa/quant/engine"
+	"lqa/quant/picture"
 	"lqa/quant/qtype"
 )
 
@@ -21,20 +29,20 @@ type calibration struct {
 	method   string // one of methods
 	bits     qtype.Kind
 	budget   int64   // bytes of the file's tensors; 0: none
-	maxDrift float64 // 1 - mean cosine to float; 0: none
+	maxDrift float64 // sum of the layers' 1 - cosine to float; 0: none
 }
 
-var methods = []string{"nearest", "clipped", "gptq"}
+var methods = []string{calibrate.Nearest.String(), calibrate.Clipped.String(), calibrate.GPTQ.String()}
 
 // calibrationFlags belong to convert.
 func calibrationFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{Name: "bits", Usage: "store all of the image tower's linear weights with `N` bits: 4, 5, 6, 7, 8 or 16"},
 		&cli.StringFlag{Name: "budget", Usage: "spend at most `SIZE` on tensors, as in 45MB, where drift per byte is largest"},
-		&cli.FloatFlag{Name: "max-drift", Usage: "spend the fewest bytes that keep the mean drift of embeddings, 1 - cosine, within `X`"},
+		&cli.FloatFlag{Name: "max-drift", Usage: "spend the fewest bytes with which what each layer alone makes embeddings drift, 1 - cosine, adds up to `X`"},
 		&cli.StringFlag{Name: "calibration", Usage: "measure on the pictures of a `FOLDER` or tar (default: two dozen that ship)"},
 		&cli.IntFlag{Name: "pictures", Usage: "measure on `N` of them, evenly taken", Value: 128},
-		&cli.StringFlag{Name: "method", Usage: "round by `METHOD`: " + strings.Join(methods, ", "), Value: "gptq"},
+		&cli.StringFlag{Name: "method", Usage: "round by `METHOD`: " + strings.Join(methods, ", "), Value: calibrate.GPTQ.String()},
 		&cli.BoolFlag{Name: "no-calibration", Usage: "measure nothing: round to nearest, kinds by rule"},
 	}
 }
@@ -103,16 +111,78 @@ func parseSize(s string) (int64, error) {
 	return int64(x * factor), nil
 }
 
-// apply decides kinds and rounding by measuring s. This is the seam to package
-// calibrate; what is not wired yet is refused rather than ignored.
-func (k *calibration) apply(c *cli.Command, o *convert.Options) error {
+// apply watches src at work and decides kinds and rounding. close frees what
+// the options need while the file is made.
+func (k *calibration) apply(ctx context.Context, src *source, o *convert.Options, bar *progress.Bar) (close func() error, err error) {
+	close = func() error { return nil }
 	if k.bits != "" {
 		o.Kinds = append([]convert.Choice{{Pattern: "image.*", Kind: k.bits}}, o.Kinds...)
 	}
-	for _, name := range []string{"calibration", "pictures", "method", "budget", "max-drift"} {
-		if c.IsSet(name) {
-			return fmt.Errorf("--%s: this build measures nothing yet", name)
+	if k.off {
+		return close, nil
+	}
+	seen, err := k.look()
+	if err != nil {
+		return close, err
+	}
+	hosts := make([]device.Host, min(runtime.GOMAXPROCS(0), maxHosts))
+	for i := range hosts {
+		hosts[i] = cancelledHost{native.New(), ctx}
+	}
+	at := func(what, unit string) func(done, total int) {
+		return func(done, total int) {
+			if done == 1 {
+				bar.Begin(what, int64(total), unit)
+			}
+			bar.Set(int64(done))
 		}
 	}
-	return nil
+	done, err := convert.Calibrate(src.Input, convert.Calibration{Hosts: hosts, Pictures: seen, Progress: at("watching the model", "pictures and texts")})
+	bar.End()
+	if err != nil {
+		return close, err
+	}
+	method, err := calibrate.ParseMethod(k.method)
+	if err != nil {
+		return done.Close, err
+	}
+	src.Input = done.Input
+	*o, err = done.Options(*o, convert.Fit{Method: method, Bytes: k.budget, Drift: k.maxDrift, Progress: at("trying kinds", "layers")})
+	bar.End()
+	return done.Close, err
+}
+
+// maxHosts bounds the copies of a model that work at once: each takes its
+// memory.
+const maxHosts = 4
+
+// look decodes the pictures.
+func (k *calibration) look() ([]calibrate.Picture, error) {
+	set, closeSet, err := openPictures(k.pictures)
+	if err != nil {
+		return nil, err
+	}
+	defer closeSet()
+	var seen []calibrate.Picture
+	err = picture.Take(set, k.count, engine.MaxPixels, func(p picture.Picture, _ int) error {
+		if p.Err != nil {
+			return fmt.Errorf("%s: %w", p.Name, p.Err)
+		}
+		seen = append(seen, calibrate.Picture{RGBA: p.RGBA, W: p.W, H: p.H})
+		return nil
+	})
+	return seen, err
+}
+
+// cancelledHost is a host that ends with a context.
+type cancelledHost struct {
+	device.Host
+	ctx context.Context
+}
+
+func (h cancelledHost) Run(list int) error {
+	if err := h.ctx.Err(); err != nil {
+		return err
+	}
+	return h.Host.Run(list)
 }

@@ -112,7 +112,7 @@ func TestRun(t *testing.T) {
 		t.Errorf("verify says %q, convert %s", said, hash)
 	}
 	said, _ = command(t, exitOK, "inspect", file)
-	for _, s := range []string{hash, `"tiny"`, `"CC0-1.0"`, `"shq convert 1"`, "image.block.01.expand", "q8c", "stage 1"} {
+	for _, s := range []string{hash, `"tiny"`, `"CC0-1.0"`, `"shq convert 2"`, "image.block.01.expand", "q8c", "stage 1"} {
 		if !strings.Contains(said, s) {
 			t.Errorf("inspect does not say %s:\n%s", s, said)
 		}
