@@ -107,11 +107,12 @@ def resize():
 
 def photos(to=TESTDATA / "photos200.f16"):
     path, r = TESTDATA / "photos200.tsv", Reference.load(MODEL)
+    size = r.config["image"]["size"]
     rows = [line.split("\t") for line in path.read_text().splitlines()]
     of = {}
     for tar in dict.fromkeys(t for t, _ in rows):
         wanted = {m for t, m in rows if t == tar}
-        of |= {(tar, n): view(p, 224) for n, p in data.pictures(data.DATA / tar) if n in wanted}
+        of |= {(tar, n): view(p, size) for n, p in data.pictures(data.DATA / tar) if n in wanted}
     out = [r.image(np.stack([of[tuple(k)] for k in rows[i : i + 8]])) for i in range(0, len(rows), 8)]
     np.concatenate(out).astype("<f2").tofile(to)
 
