@@ -15,6 +15,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import data
+from backbone import SIZE
 from paths import MODEL, ROOT
 from reference import Reference, view
 
@@ -99,8 +100,8 @@ def resize():
     sizes = [(r["width"], r["height"]) for r in json.loads((TESTDATA / "resize.json").read_text())]
     lines = []
     for w, h in sizes:
-        v = view(Image.fromarray(synthetic(w, h)), 224)
-        middle = [int(c) for c in v[112, 112]]
+        v = view(Image.fromarray(synthetic(w, h)), SIZE)
+        middle = [int(c) for c in v[SIZE // 2, SIZE // 2]]
         lines.append(json.dumps({"width": w, "height": h, "sha256": hashlib.sha256(v.tobytes()).hexdigest(), "middle": middle}))
     (TESTDATA / "resize.json").write_text("[\n " + ",\n ".join(lines) + "\n]\n")
 

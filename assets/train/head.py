@@ -45,7 +45,7 @@ class Labels:
     ARRAYS = "y set said pair own to_bank text ready captions clip centre".split()
 
     @classmethod
-    def make(cls):
+    def make(cls, leave_out=()):
         d = cls()
         d.names, captions, e, p, c, d.centre = bank.load()
         d.text, d.ready, d.captions = (text_space.unit(a - d.centre) for a in (e, p, c))
@@ -56,7 +56,7 @@ class Labels:
         # Per bank name the bank names above it; the classifier's names alone have any.
         above = wordnet.broader(d.names)
         d.broader = {int(k): [at[n] for n in up] for k, up in zip(d.to_bank, above) if k >= 0 and up}
-        d.sets = data.SOFT + ["pairs"] + data.SHARP
+        d.sets = [s for s in data.SOFT + ["pairs"] + data.SHARP if s not in leave_out]
         d.own, d.members, parts = np.zeros((len(d.sets), len(d.names)), bool), [], []
         for i, s in enumerate(d.sets):
             members = data.members(data.tar_of(s))
@@ -119,7 +119,7 @@ def dataset(leave_out=()):
     """-> Labels with features x [n, 1280] and the classifier's logits over its known classes."""
     import features  # needs packages that a GPU machine may lack
 
-    d, x, logits = Labels.make(), [], []
+    d, x, logits = Labels.make(leave_out), [], []
     for i, s in enumerate(d.sets):
         f, l, members = features.load(s, frozen=True)
         at = {m: k for k, m in enumerate(members)}
@@ -127,9 +127,7 @@ def dataset(leave_out=()):
         x.append(f[rows])
         logits.append(l[rows][:, d.known()])
     d.x, d.logits = np.concatenate(x), np.concatenate(logits)
-    keep = np.where(~np.isin(d.set, [d.sets.index(s) for s in leave_out]))[0]
-    d.x, d.logits = d.x[keep], d.logits[keep]
-    return d.only(keep)
+    return d
 
 
 class Synthetic:

@@ -39,12 +39,6 @@ def kept_out(name):
     return bool(_kept_out.search(norm(name)))
 
 
-def words_in(names):
-    """-> a function: does a text contain one of the names?"""
-    pattern = re.compile(r"\b(" + "|".join(map(re.escape, names)) + r")s?\b")
-    return lambda text: bool(pattern.search(norm(text)))
-
-
 def unit(x):
     return x / np.linalg.norm(x, axis=-1, keepdims=True)
 

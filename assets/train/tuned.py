@@ -10,7 +10,6 @@ import torch
 import backbone
 import data
 import head
-import text_space
 from paths import OUT, SEED, THREADS, replace
 from reference import Reference, view
 from tower import Tower

@@ -8,7 +8,6 @@ import data
 import text_space
 
 PHYSICAL = {5, 6, 8, 13, 17, 18, 20, 27}  # files of animals, artefacts, body, food, objects, persons, plants, substances
-SEEN = {4, 11, 14, 15, 19}  # acts, events, groups, places, phenomena: these can be seen too
 WIDEST = 130  # ImageNet classes under a name that is still worth saying: all 118 dogs are dogs; "animal" says too little
 VAGUE = {"container", "equipment", "instrument", "component", "furnishing"}  # to WordNet a car is a container
 
@@ -32,10 +31,10 @@ def synsets():
     return out
 
 
-def nouns(files=PHYSICAL):
+def nouns():
     """Names of physical things, sorted."""
     taxon = re.compile(r"^(genus|family|order|class|phylum|subfamily) ")
-    names = {n for file, names, _ in synsets().values() if file in files for n in names}
+    names = {n for file, names, _ in synsets().values() if file in PHYSICAL for n in names}
     return sorted(n for n in names if len(n) < 40 and not taxon.match(n) and not text_space.kept_out(n))
 
 
