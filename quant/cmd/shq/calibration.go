@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -127,6 +128,13 @@ func (k *calibration) apply(ctx context.Context, src *source, o *convert.Options
 	if err != nil {
 		return close, err
 	}
+	// Nearly all of the heap is float weights that stay: the usual headroom
+	// would be their size again.
+	percent := debug.SetGCPercent(25)
+	close = func() error {
+		debug.SetGCPercent(percent)
+		return nil
+	}
 	hosts := make([]device.Host, min(runtime.GOMAXPROCS(0), maxHosts))
 	for i := range hosts {
 		hosts[i] = cancelledHost{native.New(), ctx}
@@ -145,13 +153,17 @@ func (k *calibration) apply(ctx context.Context, src *source, o *convert.Options
 		return close, err
 	}
 	method, err := calibrate.ParseMethod(k.method)
+	close = func() error {
+		debug.SetGCPercent(percent)
+		return done.Close()
+	}
 	if err != nil {
-		return done.Close, err
+		return close, err
 	}
 	src.Input = done.Input
 	*o, err = done.Options(*o, convert.Fit{Method: method, Bytes: k.budget, Drift: k.maxDrift, Progress: at("trying kinds", "layers")})
 	bar.End()
-	return done.Close, err
+	return close, err
 }
 
 // maxHosts bounds the copies of a model that work at once: each takes its
