@@ -140,9 +140,11 @@ func (k *calibration) apply(ctx context.Context, src *source, o *convert.Options
 		hosts[i] = cancelledHost{native.New(), ctx}
 	}
 	at := func(what, unit string) func(done, total int) {
+		begun := false
 		return func(done, total int) {
-			if done == 1 {
+			if !begun {
 				bar.Begin(what, int64(total), unit)
+				begun = true
 			}
 			bar.Set(int64(done))
 		}
