@@ -85,8 +85,8 @@ func TestFull(t *testing.T) {
 			}
 			measure("default", 0.97)
 			if c.more {
-				measure("8 bits", 0.99, "--bits", "8")
-				measure("8 bits, outliers as they are", -1, "--bits", "8", "--keep-outliers")
+				measure("8 bits to nearest", 0.99, "--bits", "8", "--method", "nearest")
+				measure("8 bits to nearest, outliers as they are", -1, "--bits", "8", "--method", "nearest", "--keep-outliers")
 				measure("4 bits to nearest, outliers as they are", -1, "--no-calibration")
 			}
 		})
