@@ -38,19 +38,19 @@ func TestConvert_Calibrated(t *testing.T) {
 		return got.Against.CosineMean, made.Raw
 	}
 	plain, bytes := cosine("--bits", "8", "--no-calibration")
-	folded, _ := cosine("--bits", "8")
+	folded, _ := cosine("--bits", "8", "--pictures", "8")
 	if !(folded > 0.99 && folded > plain) {
 		t.Errorf("8 bits: cosine %.4f, %.4f without pictures", folded, plain)
 	}
-	nearest, _ := cosine("--bits", "4", "--method", "nearest")
-	gptq, small := cosine("--bits", "4", "--pictures", "12")
+	nearest, _ := cosine("--bits", "4", "--method", "nearest", "--pictures", "8")
+	gptq, small := cosine("--bits", "4", "--pictures", "8")
 	if !(gptq > nearest) {
 		t.Errorf("4 bits: cosine %.4f by GPTQ, %.4f to nearest", gptq, nearest)
 	}
 
 	file := filepath.Join(out, "planned.shq")
 	budget := (bytes + small) / 2
-	_, talk := command(t, exitOK, "convert", dir, "-o", file, "--budget", strconv.FormatInt(budget, 10))
+	_, talk := command(t, exitOK, "convert", dir, "-o", file, "--budget", strconv.FormatInt(budget, 10), "--pictures", "8")
 	said, _ := command(t, exitOK, "inspect", file, "--json")
 	var shown struct {
 		Manifest struct{ Plan json.RawMessage }

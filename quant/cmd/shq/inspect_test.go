@@ -9,13 +9,18 @@ import (
 	"testing"
 
 	"lqa/quant/checkpoint/checkpointtest"
+	"lqa/quant/checkpoint/hub"
 	"lqa/quant/convert"
 )
 
 // TestInspect_Plan: what the plan says of a layer stands in its row, and the
 // sums are right.
 func TestInspect_Plan(t *testing.T) {
-	src, err := openModelDir(tinyModel(t))
+	folder, err := hub.Dir(tinyModel(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	src, err := openModelDir(folder)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -330,7 +330,7 @@ func newMaker(r *run) (*maker, error) {
 	k := &maker{r: r, folder: filepath.Join(r.keep, "quant"), made: map[string]*made{}, calibrated: map[bool]*convert.Calibrated{}}
 	dir, err := hub.Dir(r.float)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no float model (./build.sh train makes one, --float names another): %w", err)
 	}
 	if k.in, err = convert.OpenFolder(dir); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.float, err)
