@@ -116,13 +116,13 @@ test_node() {
 	env -i PATH="$PATH" HOME="$HOME" GOOS=js GOARCH=wasm GOFLAGS="${GOFLAGS:-}" GOTOOLCHAIN="${GOTOOLCHAIN:-}" \
 		GOPROXY="$(go env GOPROXY)" GOMODCACHE="$(go env GOMODCACHE)" GOCACHE="$(go env GOCACHE)" \
 		LQA_DATA="${LQA_DATA:-}" LQA_MODELS="${LQA_MODELS:-}" LQA_HOST=node \
-		go test -json -p 2 -exec "$PWD/web/cmd/nodeexec" $(js tested '/native$' '/cmd/') 2>&1 |
+		go test -json -p 2 -exec "$PWD/web/cmd/nodeexec" $(js tested '/native$' '/hub$' '/cmd/') 2>&1 |
 		tally node
 }
 
 # Each package gets its own Chromium: one at a time.
 test_chromium() {
-	GOOS=js GOARCH=wasm go test -json -p 1 -exec "$PWD/$build/bin/chromiumexec" $(js tested '/native$' '/cmd/') 2>&1 |
+	GOOS=js GOARCH=wasm go test -json -p 1 -exec "$PWD/$build/bin/chromiumexec" $(js tested '/native$' '/hub$' '/cmd/') 2>&1 |
 		tally chromium
 }
 

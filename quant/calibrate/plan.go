@@ -299,7 +299,11 @@ func ReadPlan(raw []byte) (Plan, error) {
 				r.Stop(errMany)
 				return
 			}
-			p = append(p, readPlanned(r))
+			l := readPlanned(r)
+			if l.Kind == "" {
+				r.Stop(errKind)
+			}
+			p = append(p, l)
 		})
 	})
 	if err != nil {

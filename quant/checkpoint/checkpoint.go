@@ -64,8 +64,9 @@ type File interface {
 	Size() int64
 }
 
-// readText reads a small file whole; it is nil if there is none.
-func readText(f Folder, name string, l Limits) ([]byte, error) {
+// ReadText reads a small file whole; it is nil if there is none.
+func ReadText(f Folder, name string, l Limits) ([]byte, error) {
+	l = l.filled()
 	file, err := f.Open(name)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil, nil

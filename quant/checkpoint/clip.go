@@ -238,7 +238,7 @@ func noWeights(f Folder, l Limits) error {
 	names := slices.Clone(f.Names())
 	slices.Sort(names)
 	list := strings.Join(names[:min(len(names), 20)], ", ")
-	text, err := readText(f, "config.json", l)
+	text, err := ReadText(f, "config.json", l)
 	if err == nil && text != nil {
 		if o, err := readObject("config.json", text); err == nil {
 			if origin := o.text("_name_or_path", ""); origin != "" {
@@ -259,7 +259,7 @@ type config struct {
 // one can be used a bad one counts only for tensors of its layout.
 func describe(f Folder, l Limits) (map[string]config, error) {
 	read := func(name string) (object, error) {
-		text, err := readText(f, name, l)
+		text, err := ReadText(f, name, l)
 		if err != nil || text == nil {
 			return object{}, err
 		}

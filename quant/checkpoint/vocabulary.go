@@ -34,7 +34,7 @@ func readMerges(f Folder, rows number, l Limits) ([]byte, error) {
 	var ids map[string]int
 	var merges []string
 	var from string
-	text, err := readText(f, mergesFile, l)
+	text, err := ReadText(f, mergesFile, l)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func readMerges(f Folder, rows number, l Limits) ([]byte, error) {
 		}
 	}
 	if merges == nil {
-		if text, err = readText(f, tokenizeFile, l); err != nil {
+		if text, err = ReadText(f, tokenizeFile, l); err != nil {
 			return nil, err
 		}
 		if text != nil {
@@ -57,7 +57,7 @@ func readMerges(f Folder, rows number, l Limits) ([]byte, error) {
 			}
 		}
 	}
-	if text, err = readText(f, vocabFile, l); err != nil {
+	if text, err = ReadText(f, vocabFile, l); err != nil {
 		return nil, err
 	}
 	if text != nil && ids == nil {

@@ -103,7 +103,7 @@ func (s *shards) Float32(name string) ([]float32, error) {
 // file that the index says, and in no other.
 func (w *weights) openShards(f Folder, name string, l Limits) error {
 	l = l.filled()
-	text, err := readText(f, name, l)
+	text, err := ReadText(f, name, l)
 	if err != nil {
 		return err
 	}

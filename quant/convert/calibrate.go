@@ -30,7 +30,7 @@ type Calibrated struct {
 	model    *calibrate.Model
 	pictures []calibrate.Picture
 	texts    [][]int32
-	labels   [][]float32 // default labels' embeddings
+	prompts  [][][]int32 // of each default label
 	tried    map[calibrate.Method][]calibrate.Measured
 	rounders map[calibrate.Method]calibrate.Rounder
 }
@@ -56,7 +56,7 @@ func Calibrate(in Input, c Calibration) (_ *Calibrated, err error) {
 			m.Close()
 		}
 	}()
-	k := &Calibrated{model: m, pictures: c.Pictures, texts: some(slices.Concat(texts...), maxTexts), tried: map[calibrate.Method][]calibrate.Measured{},
+	k := &Calibrated{model: m, pictures: c.Pictures, texts: some(slices.Concat(texts...), maxTexts), prompts: texts, tried: map[calibrate.Method][]calibrate.Measured{},
 		rounders: map[calibrate.Method]calibrate.Rounder{}}
 	stats, err := m.Collect(k.pictures, k.texts, c.Progress)
 	if err != nil {
@@ -75,13 +75,6 @@ func Calibrate(in Input, c Calibration) (_ *Calibrated, err error) {
 		if in, err = WithImageMean(in, stats.ImageMean); err != nil {
 			return nil, err
 		}
-	}
-	for i, prompts := range texts {
-		e, err := m.Embed(prompts)
-		if err != nil {
-			return nil, fmt.Errorf("default label %q: %w", cfg.Text.Defaults[i], err)
-		}
-		k.labels = append(k.labels, e)
 	}
 	k.Input, k.Stats = in, stats
 	return k, nil
@@ -113,9 +106,7 @@ func (c *Calibrated) Options(o Options, f Fit) (Options, error) {
 		if o.Plan, err = plan.AppendJSON(nil); err != nil {
 			return o, err
 		}
-		for _, k := range plan.Kinds() {
-			o.Kinds = append(o.Kinds, Choice(k))
-		}
+		o.Kinds = append(slices.Clone(o.Kinds), plan.Kinds()...)
 	}
 	o.Round = round
 	return o, nil
@@ -157,20 +148,23 @@ func (c *Calibrated) kept(m calibrate.Method) calibrate.Rounder {
 func (c *Calibrated) plan(o Options, f Fit, round calibrate.Rounder) (calibrate.Plan, error) {
 	tried := c.tried[f.Method]
 	if tried == nil {
+		labels := make([][]float32, len(c.prompts))
 		var err error
+		for i, prompts := range c.prompts {
+			if labels[i], err = c.model.Embed(prompts); err != nil {
+				return nil, fmt.Errorf("default label %d: %w", i, err)
+			}
+		}
 		tried, err = c.model.Sensitivity(calibrate.Trial{Pictures: some(c.pictures, trialPictures), Texts: some(c.texts, trialPictures),
-			Labels: c.labels, Round: round, Guess: c.round(min(f.Method, calibrate.Clipped)), Progress: f.Progress})
+			Labels: labels, Round: round, Guess: c.round(min(f.Method, calibrate.Clipped)), Progress: f.Progress})
 		if err != nil {
 			return nil, err
 		}
 		c.tried[f.Method] = tried
 	}
-	b := calibrate.Budget{Bytes: f.Bytes, Drift: f.Drift}
-	for _, k := range o.Kinds {
-		b.Fixed = append(b.Fixed, calibrate.Choice(k))
-	}
+	b := calibrate.Budget{Bytes: f.Bytes, Drift: f.Drift, Fixed: slices.Clone(o.Kinds)}
 	for _, p := range o.Keep {
-		b.Fixed = append(b.Fixed, calibrate.Choice{Pattern: p, Kind: qtype.F16})
+		b.Fixed = append(b.Fixed, Choice{Pattern: p, Kind: qtype.F16})
 	}
 	if f.Bytes > 0 {
 		planned := map[string]bool{}
@@ -187,7 +181,7 @@ func (c *Calibrated) plan(o Options, f Fit, round calibrate.Rounder) (calibrate.
 				b.Bytes -= int64(t.Bytes) // it takes what it takes
 			case !count && planned[t.Name]:
 				b.Bytes += int64(t.Bytes) // it is no part of the budget: it stays as it is
-				b.Fixed = append(b.Fixed, calibrate.Choice{Pattern: t.Name, Kind: t.Kind})
+				b.Fixed = append(b.Fixed, Choice{Pattern: t.Name, Kind: t.Kind})
 			}
 		}
 		if b.Bytes <= 0 {

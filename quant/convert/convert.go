@@ -47,12 +47,8 @@ type Options struct {
 	Progress func(Outcome)
 }
 
-// Choice is a storage kind for the linear weights whose names fit a pattern
-// (path.Match).
-type Choice struct {
-	Pattern string
-	Kind    qtype.Kind
-}
+// Choice is a storage kind for the linear weights whose names fit a pattern.
+type Choice = calibrate.Choice
 
 // Outcome says what became of one tensor.
 type Outcome struct {

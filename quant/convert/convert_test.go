@@ -337,7 +337,7 @@ func TestConvert_Kinds(t *testing.T) {
 	kinds := map[string]qtype.Kind{}
 	var b bytes.Buffer
 	err := Convert(&b, in, Options{Name: "tiny", Keep: []string{"text.fc2.weight"},
-		Kinds:    []Choice{{"*", qtype.F16}, {"image.*", qtype.Q8C}, {"image.block.01.*", "q5g32"}, {"text.fc2.*", qtype.Q8C}},
+		Kinds:    []Choice{{Pattern: "*", Kind: qtype.F16}, {Pattern: "image.*", Kind: qtype.Q8C}, {Pattern: "image.block.01.*", Kind: "q5g32"}, {Pattern: "text.fc2.*", Kind: qtype.Q8C}},
 		Progress: func(c Outcome) { kinds[c.Name] = c.Kind }})
 	if err != nil {
 		t.Fatal(err)
@@ -353,7 +353,7 @@ func TestConvert_Kinds(t *testing.T) {
 			t.Errorf("%s is %s, want %s", name, kinds[name], want)
 		}
 	}
-	for _, c := range []Choice{{"[", qtype.Q8C}, {"image.stem.weight", qtype.Q8C}, {"image.block.99.*", qtype.Q8C}, {"*", qtype.Q8R}, {"*", "q9"}, {"*", "q4g7"}} {
+	for _, c := range []Choice{{Pattern: "[", Kind: qtype.Q8C}, {Pattern: "image.stem.weight", Kind: qtype.Q8C}, {Pattern: "image.block.99.*", Kind: qtype.Q8C}, {Pattern: "*", Kind: qtype.Q8R}, {Pattern: "*", Kind: "q9"}, {Pattern: "*", Kind: "q4g7"}} {
 		if err := Convert(&b, in, Options{Name: "tiny", Kinds: []Choice{c}}); !errors.Is(err, ErrTensors) {
 			t.Errorf("%s as %s: %v", c.Pattern, c.Kind, err)
 		}

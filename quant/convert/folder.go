@@ -3,7 +3,6 @@ package convert
 import (
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 
 	"lqa/quant/checkpoint"
@@ -26,7 +25,14 @@ func (f *Folder) Close() error { return f.file.Close() }
 // ready labels, ready_names.txt (a name a line).
 func OpenFolder(dir checkpoint.Folder) (_ *Folder, err error) {
 	f := &Folder{}
-	if f.Config, err = readText(dir, "model.json"); err != nil {
+	needed := func(name string) ([]byte, error) {
+		b, err := checkpoint.ReadText(dir, name, checkpoint.Limits{})
+		if err == nil && b == nil {
+			err = &fs.PathError{Op: "open", Path: name, Err: fs.ErrNotExist}
+		}
+		return b, err
+	}
+	if f.Config, err = needed("model.json"); err != nil {
 		return nil, err
 	}
 	cfg, err := clip.ParseConfig(f.Config)
@@ -37,10 +43,10 @@ func OpenFolder(dir checkpoint.Folder) (_ *Folder, err error) {
 	if cfg.Text.VocabTensor() == mergesTensor {
 		vocab = "merges.txt"
 	}
-	if f.Vocab, err = readText(dir, vocab); err != nil {
+	if f.Vocab, err = needed(vocab); err != nil {
 		return nil, err
 	}
-	if f.ReadyNames, err = readText(dir, "ready_names.txt"); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if f.ReadyNames, err = checkpoint.ReadText(dir, "ready_names.txt", checkpoint.Limits{}); err != nil {
 		return nil, err
 	}
 	if f.file, err = dir.Open("model.safetensors"); err != nil {
@@ -52,19 +58,4 @@ func OpenFolder(dir checkpoint.Folder) (_ *Folder, err error) {
 	}
 	f.Tensors, f.Origin, f.Licence = tensors, tensors.Metadata()["source"], tensors.Metadata()["licence"]
 	return f, nil
-}
-
-// maxText bounds a text file, far above a vocabulary's size.
-const maxText = 16 << 20
-
-func readText(dir checkpoint.Folder, name string) ([]byte, error) {
-	file, err := dir.Open(name)
-	if err != nil {
-		return nil, err
-	}
-	defer file.Close()
-	if file.Size() > maxText {
-		return nil, fmt.Errorf("%w: %s has %d bytes", ErrText, name, file.Size())
-	}
-	return io.ReadAll(io.NewSectionReader(file, 0, file.Size()))
 }

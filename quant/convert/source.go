@@ -4,18 +4,16 @@ import (
 	"fmt"
 	"slices"
 
+	"lqa/quant/calibrate"
 	"lqa/quant/clip"
 )
 
 // Source is where the float tensors come from; a checkpoint.Safetensors is one.
-type Source interface {
-	Names() []string
-	Shape(name string) ([]int, bool)
-	Float32(name string) ([]float32, error) // row-major
-}
+type Source = calibrate.Source
 
 // With is src with one tensor more, or another in its place: embeddings of the
-// default labels, say, which no checkpoint has.
+// default labels, say, which no checkpoint has. With a nil shape it is src
+// without that tensor.
 func With(src Source, name string, shape []int, x []float32) Source {
 	return with{src, name, shape, x}
 }
@@ -28,16 +26,16 @@ type with struct {
 }
 
 func (w with) Names() []string {
-	names := w.Source.Names()
-	if slices.Contains(names, w.name) {
+	names := slices.DeleteFunc(slices.Clone(w.Source.Names()), func(n string) bool { return n == w.name })
+	if w.shape == nil {
 		return names
 	}
-	return append(slices.Clone(names), w.name)
+	return append(names, w.name)
 }
 
 func (w with) Shape(name string) ([]int, bool) {
 	if name == w.name {
-		return w.shape, true
+		return w.shape, w.shape != nil
 	}
 	return w.Source.Shape(name)
 }

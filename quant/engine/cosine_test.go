@@ -1,11 +1,9 @@
 package engine_test
 
 import (
-	"archive/tar"
 	"bytes"
 	"context"
 	"image"
-	"image/draw"
 	"io"
 	"os"
 	"path/filepath"
@@ -79,22 +77,10 @@ func someViews(t *testing.T, e *engine.Engine) (views [][]byte) {
 			t.Skip(err)
 		}
 		defer f.Close()
-		for tr, n := tar.NewReader(f), 0; n < 34; {
-			h, err := tr.Next()
-			if err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			if !strings.HasSuffix(h.Name, ".jpg") && !strings.HasSuffix(h.Name, ".JPEG") {
-				continue
-			}
-			img, _, err := image.Decode(tr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := image.NewRGBA(image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy()))
-			draw.Draw(r, r.Bounds(), img, img.Bounds().Min, draw.Src)
+		n := 0
+		eachPhotograph(t, f, func(name string) bool {
+			return n < 34 && (strings.HasSuffix(name, ".jpg") || strings.HasSuffix(name, ".JPEG"))
+		}, func(_ string, r *image.RGBA) {
 			if err := e.SetFrame(r.Pix, r.Rect.Dx(), r.Rect.Dy()); err != nil {
 				t.Fatal(err)
 			}
@@ -103,7 +89,7 @@ func someViews(t *testing.T, e *engine.Engine) (views [][]byte) {
 				t.Fatal(err)
 			}
 			views, n = append(views, view), n+1
-		}
+		})
 	}
 	return views
 }

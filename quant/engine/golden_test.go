@@ -232,30 +232,15 @@ func TestPhotographs_PyTorch(t *testing.T) {
 		}
 		defer f.Close()
 		var cosines []float32
-		for tr := tar.NewReader(f); ; {
-			h, err := tr.Next()
-			if err == io.EOF {
-				break
-			} else if err != nil {
-				t.Fatal(err)
-			}
-			if members[h.Name] == nil {
-				continue
-			}
-			img, _, err := image.Decode(tr)
-			if err != nil {
-				t.Fatal(err)
-			}
-			r := image.NewRGBA(image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy()))
-			draw.Draw(r, r.Bounds(), img, img.Bounds().Min, draw.Src)
+		eachPhotograph(t, f, func(name string) bool { return members[name] != nil }, func(name string, r *image.RGBA) {
 			if err := e.SetFrame(r.Pix, r.Rect.Dx(), r.Rect.Dy()); err != nil {
 				t.Fatal(err)
 			}
 			if err := e.Encode(got); err != nil {
 				t.Fatal(err)
 			}
-			cosines = append(cosines, numeric.Dot(got, members[h.Name]))
-		}
+			cosines = append(cosines, numeric.Dot(got, members[name]))
+		})
 		t.Logf("%-28s n %d, mean cosine %.4f, worst %.4f", set, len(cosines), mean(cosines), slices.Min(cosines))
 		all = append(all, cosines...)
 	}
@@ -265,6 +250,29 @@ func TestPhotographs_PyTorch(t *testing.T) {
 	t.Logf("all: n %d, mean cosine %.4f, worst %.4f", len(all), mean(all), slices.Min(all))
 	if m := mean(all); m < 0.99 {
 		t.Errorf("mean cosine %v, want at least 0.99", m)
+	}
+}
+
+// eachPhotograph decodes the members of a tar that are wanted, as they come.
+func eachPhotograph(t *testing.T, r io.Reader, wanted func(name string) bool, use func(name string, r *image.RGBA)) {
+	t.Helper()
+	for tr := tar.NewReader(r); ; {
+		h, err := tr.Next()
+		if err == io.EOF {
+			return
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		if !wanted(h.Name) {
+			continue
+		}
+		img, _, err := image.Decode(tr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := image.NewRGBA(image.Rect(0, 0, img.Bounds().Dx(), img.Bounds().Dy()))
+		draw.Draw(r, r.Bounds(), img, img.Bounds().Min, draw.Src)
+		use(h.Name, r)
 	}
 }
 

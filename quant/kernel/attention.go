@@ -59,12 +59,12 @@ func (a Attention) PackLen() int {
 // ScratchLen is the size of Scratch in bytes, for MaxThreads threads.
 func (a Attention) ScratchLen() int { return MaxThreads * a.scratch() }
 
-// scratch is a thread's part: two scales a row, then the scores of a tile; or,
+// scratch is a thread's part: of a row two scales and four greatest scores, then the scores of a tile; or,
 // for AttentionPack, eight rows of int16.
 func (a Attention) scratch() int { return max(scratchHead+tileRows*scoreRow, 8*2*a.D) }
 
 const (
-	scratchHead = 8 * tileRows
+	scratchHead = 24 * tileRows
 	// scoreRow is the bytes of a row of scores, for the most keys: a constant, so
 	// that one pointer serves all rows. 64 more keep them apart in the cache.
 	scoreRow  = 4*maxTokens + 64
@@ -524,6 +524,7 @@ func emitAttention(float bool) func(e *emitter) {
 		head, limit, cols, k, v, b, s, sEnd := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		sq, sk, sv := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		row, a, q, y := e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows), e.Locals(asm.I32, tileRows)
+		sumEnd := e.Local(asm.I32)
 		aEnd, sum, seen, p := e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32), e.Local(asm.I32)
 		top := e.Local(asm.V128)
 		acc, b0, b1, av := e.Locals(asm.V128, 2*tileRows), e.Local(asm.V128), e.Local(asm.V128), e.Local(asm.V128)
@@ -575,7 +576,8 @@ func emitAttention(float bool) func(e *emitter) {
 			}
 			return asm.F32x4Mul(asm.F32x4ConvertI32x4S(acc[i]), asm.F32x4Mul(s, asm.V128Load(cols, uint32(i%2*16))))
 		}
-		const scoreScale, sumScale = 0, 4 * tileRows
+		const sumScale, scoreScale, topAt = 0, 4 * tileRows, 8 * tileRows
+		tops := e.Locals(asm.V128, tileRows)
 
 		e.For(unit, end, 1, func() {
 			e.Set(head, asm.I32DivU(unit, tiles))
@@ -607,6 +609,9 @@ func emitAttention(float bool) func(e *emitter) {
 			// Scores, a panel of eight keys at a time.
 			e.Set(b, k)
 			e.Set(s, scores)
+			for r := range tops {
+				e.Set(tops[r], asm.F32x4Const(-math.MaxFloat32))
+			}
 			e.Set(cols, i32(0))
 			e.For(cols, limit, 8, func() {
 				if float {
@@ -619,17 +624,25 @@ func emitAttention(float bool) func(e *emitter) {
 					tile(a[:1], asm.I32Shl(dBytes, i32(2)), 4, 32, 4)
 				}
 				for i := range acc {
-					e.V128Store(s, uint32(i/2*scoreRow+i%2*16), scaled(i, scoreScale, sk))
+					e.Set(acc[i], scaled(i, scoreScale, sk))
+					e.V128Store(s, uint32(i/2*scoreRow+i%2*16), acc[i])
+				}
+				for r := range tops {
+					e.Set(tops[r], asm.F32x4PMax(tops[r], asm.F32x4PMax(acc[2*r], acc[2*r+1])))
 				}
 				e.Bump(32, s, sk)
 			})
+			for r := range tops {
+				e.V128Store(scratch, uint32(topAt+16*r), tops[r])
+			}
 
 			// Softmax, not yet divided by its sum: row after row.
 			e.Set(s, scores)
-			e.Set(sum, asm.I32Add(scratch, i32(sumScale)))
+			e.Set(sum, scratch)
 			e.Set(seen, limit)
 			e.If(causal, func() { e.Set(seen, asm.I32Add(row[0], i32(1))) })
-			e.While(asm.I32LtU(sum, scores), func() {
+			e.Set(sumEnd, asm.I32Add(scratch, i32(scoreScale)))
+			e.While(asm.I32LtU(sum, sumEnd), func() {
 				e.Set(sEnd, asm.I32Add(s, asm.I32Shl(cols, i32(2))))
 				e.Set(p, asm.I32Add(s, asm.I32Shl(seen, i32(2))))
 				e.While(asm.I32LtU(p, sEnd), func() { // keys that this row does not see
@@ -637,15 +650,16 @@ func emitAttention(float bool) func(e *emitter) {
 					e.Bump(4, p)
 				})
 				e.If(asm.I32LtS(seen, limit), func() { e.Bump(1, seen) })
-				e.Set(top, asm.F32x4Const(-math.MaxFloat32))
-				e.Set(b0, top)
-				e.Set(p, s)
-				e.While(asm.I32LtU(p, sEnd), func() {
-					e.Set(top, asm.F32x4PMax(top, asm.V128Load(p, 0)))
-					e.Set(b0, asm.F32x4PMax(b0, asm.V128Load(p, 16)))
-					e.Bump(32, p)
+				// sums lie four bytes apart, tops sixteen
+				e.Set(top, asm.V128Load(asm.I32Add(scratch, asm.I32Shl(asm.I32Sub(sum, scratch), i32(2))), topAt))
+				e.If(causal, func() { // of those that it sees
+					e.Set(top, asm.F32x4Const(-math.MaxFloat32))
+					e.Set(p, s)
+					e.While(asm.I32LtU(p, sEnd), func() {
+						e.Set(top, asm.F32x4PMax(top, asm.V128Load(p, 0)))
+						e.Bump(16, p)
+					})
 				})
-				e.Set(top, asm.F32x4PMax(top, b0))
 				e.reduce(top, b0, asm.F32x4PMax)
 				e.Set(top, asm.F32x4Splat(asm.F32x4Lane(0, top)))
 				e.F32Store(sum, 0, asm.F32Div(asm.F32Const(1), softmax(s, sEnd, top)))

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -27,6 +28,7 @@ type calibration struct {
 	pictures string // folder or tar; "" is those that ship (quant/calibrate/pictures)
 	count    int    // of pictures
 	method   string // one of methods
+	asIs     bool   // outliers stay
 	bits     qtype.Kind
 	budget   int64   // bytes of the file's tensors; 0: none
 	maxDrift float64 // sum of the layers' 1 - cosine to float; 0: none
@@ -43,6 +45,7 @@ func calibrationFlags() []cli.Flag {
 		&cli.StringFlag{Name: "calibration", Usage: "measure on the pictures of a `FOLDER` or tar (default: two dozen that ship)"},
 		&cli.IntFlag{Name: "pictures", Usage: "measure on `N` of them, evenly taken", Value: 128},
 		&cli.StringFlag{Name: "method", Usage: "round by `METHOD`: " + strings.Join(methods, ", "), Value: calibrate.GPTQ.String()},
+		&cli.BoolFlag{Name: "keep-outliers", Usage: "leave outliers in activations, where they cost bits, and not in the weights"},
 		&cli.BoolFlag{Name: "no-calibration", Usage: "measure nothing: round to nearest, kinds by rule"},
 	}
 }
@@ -50,10 +53,10 @@ func calibrationFlags() []cli.Flag {
 func parseCalibration(c *cli.Command) (*calibration, error) {
 	k := &calibration{
 		off: c.Bool("no-calibration") || c.Bool("float"), pictures: c.String("calibration"), count: c.Int("pictures"),
-		method: c.String("method"), maxDrift: c.Float("max-drift"),
+		method: c.String("method"), asIs: c.Bool("keep-outliers"), maxDrift: c.Float("max-drift"),
 	}
 	bad := func(format string, a ...any) error { return usageError{fmt.Errorf(format, a...)} }
-	for _, name := range []string{"calibration", "pictures", "method", "budget", "max-drift"} {
+	for _, name := range []string{"calibration", "pictures", "method", "keep-outliers", "budget", "max-drift"} {
 		if k.off && c.IsSet(name) {
 			return nil, bad("--%s has no meaning without calibration", name)
 		}
@@ -125,31 +128,44 @@ func (k *calibration) apply(ctx context.Context, src *source, o *convert.Options
 	if err != nil {
 		return close, err
 	}
+	// Nearly all of the heap is float weights that stay: the usual headroom
+	// would be their size again.
+	percent := debug.SetGCPercent(25)
+	close = func() error {
+		debug.SetGCPercent(percent)
+		return nil
+	}
 	hosts := make([]device.Host, min(runtime.GOMAXPROCS(0), maxHosts))
 	for i := range hosts {
 		hosts[i] = cancelledHost{native.New(), ctx}
 	}
 	at := func(what, unit string) func(done, total int) {
+		begun := false
 		return func(done, total int) {
-			if done == 1 {
+			if !begun {
 				bar.Begin(what, int64(total), unit)
+				begun = true
 			}
 			bar.Set(int64(done))
 		}
 	}
-	done, err := convert.Calibrate(src.Input, convert.Calibration{Hosts: hosts, Pictures: seen, Progress: at("watching the model", "pictures and texts")})
+	done, err := convert.Calibrate(src.Input, convert.Calibration{Hosts: hosts, Pictures: seen, AsIs: k.asIs, Progress: at("watching the model", "pictures and texts")})
 	bar.End()
 	if err != nil {
 		return close, err
 	}
 	method, err := calibrate.ParseMethod(k.method)
+	close = func() error {
+		debug.SetGCPercent(percent)
+		return done.Close()
+	}
 	if err != nil {
-		return done.Close, err
+		return close, err
 	}
 	src.Input = done.Input
 	*o, err = done.Options(*o, convert.Fit{Method: method, Bytes: k.budget, Drift: k.maxDrift, Progress: at("trying kinds", "layers")})
 	bar.End()
-	return done.Close, err
+	return close, err
 }
 
 // maxHosts bounds the copies of a model that work at once: each takes its

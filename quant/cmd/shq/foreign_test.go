@@ -67,7 +67,7 @@ func TestConvert_Foreign(t *testing.T) {
 	} {
 		dir := writeFiles(t, smallCLIP(t, o))
 		file := filepath.Join(out, name+".shq")
-		args := []string{"convert", dir, "-o", file, "--name", "small"}
+		args := []string{"convert", dir, "-o", file, "--name", "small", "--no-calibration"}
 		if o.Merges == nil {
 			if _, talk := command(t, exitUsage, args...); !strings.Contains(talk, "--merges") {
 				t.Errorf("without a vocabulary: %s", talk)
@@ -101,21 +101,21 @@ func TestConvert_Labels(t *testing.T) {
 	write(t, labels, []byte("red thing\n\n the other \n"))
 	write(t, templates, []byte("a {}.\nthe {}\n"))
 	write(t, none, nil)
-	command(t, exitOK, "convert", dir, "-o", file, "--labels", labels, "--templates", templates)
+	command(t, exitOK, "convert", dir, "-o", file, "--no-calibration", "--labels", labels, "--templates", templates)
 	text := inspected(t, file).Manifest.Model.Text
 	if !slices.Equal(text.Defaults, []string{"red thing", "the other"}) || !slices.Equal(text.Templates, []string{"a {}.", "the {}"}) {
 		t.Errorf("%+v", text)
 	}
-	command(t, exitOK, "convert", dir, "-o", file, "--labels", none)
+	command(t, exitOK, "convert", dir, "-o", file, "--no-calibration", "--labels", none)
 	if text := inspected(t, file).Manifest.Model.Text; len(text.Defaults) != 0 {
 		t.Errorf("%+v", text)
 	}
 
 	// A float model directory's own default labels can be replaced, too, and taken away.
 	bag := tinyModel(t)
-	command(t, exitOK, "convert", bag, "-o", file, "--labels", labels)
+	command(t, exitOK, "convert", bag, "-o", file, "--no-calibration", "--labels", labels)
 	command(t, exitOK, "verify", file)
-	command(t, exitOK, "convert", bag, "-o", file, "--labels", none)
+	command(t, exitOK, "convert", bag, "-o", file, "--no-calibration", "--labels", none)
 	command(t, exitUsage, "convert", bag, "-o", file, "--templates", templates)
 	command(t, exitUsage, "convert", bag, "-o", file, "--merges", none)
 	write(t, templates, []byte("no place\n"))
@@ -146,8 +146,8 @@ func TestConvert_Hub(t *testing.T) {
 	retryAtOnce(t)
 	out, cache := t.TempDir(), t.TempDir()
 	local, fetched := filepath.Join(out, "local.shq"), filepath.Join(out, "fetched.shq")
-	command(t, exitOK, "convert", writeFiles(t, files), "-o", local, "--name", "small", "--source", "hf:owner/small@"+hubtest.Commit, "--licence", "mit")
-	said, talk := command(t, exitOK, "convert", "hf:owner/small", "-o", fetched, "--name", "small", "--cache", cache, "-v", "--json")
+	command(t, exitOK, "convert", writeFiles(t, files), "-o", local, "--no-calibration", "--name", "small", "--source", "hf:owner/small@"+hubtest.Commit, "--licence", "mit")
+	said, talk := command(t, exitOK, "convert", "hf:owner/small", "-o", fetched, "--no-calibration", "--name", "small", "--cache", cache, "-v", "--json")
 	if !bytes.Equal(read(t, local), read(t, fetched)) {
 		t.Error("the fetched model differs from the local one")
 	}
@@ -158,7 +158,7 @@ func TestConvert_Hub(t *testing.T) {
 	if !strings.Contains(talk, "GET http://") || strings.Contains(said+talk, token) {
 		t.Errorf("told: %s", talk)
 	}
-	if _, talk := command(t, exitOK, "convert", "hf:owner/small", "-o", fetched, "--cache", cache, "-q"); talk != "" {
+	if _, talk := command(t, exitOK, "convert", "hf:owner/small", "-o", fetched, "--no-calibration", "--cache", cache, "-q"); talk != "" {
 		t.Errorf("quiet tells %q", talk)
 	}
 

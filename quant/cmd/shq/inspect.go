@@ -17,6 +17,7 @@ import (
 
 	"github.com/urfave/cli/v3"
 
+	"lqa/quant/calibrate"
 	"lqa/quant/convert"
 	"lqa/quant/qtype"
 	"lqa/quant/shq"
@@ -131,11 +132,12 @@ type layer struct {
 	weightBytes int64
 }
 
-// planned is the plan's entry for a weight.
+// planned is the plan's entry for a weight (calibrate.Planned).
 type planned struct {
-	Error *float64               `json:"error,omitempty"` // ‖stored - float‖ / ‖float‖
-	Drift map[qtype.Kind]float64 `json:"drift,omitempty"` // 1 - cosine, with this layer alone in that kind
-	Why   string                 `json:"why,omitempty"`
+	Error float64                `json:"error"` // of the layer's output, relative
+	Drift float64                `json:"drift"` // of embeddings, 1 - cosine, with this layer alone rounded
+	Tried map[qtype.Kind]float64 `json:"tried"` // the drift of each kind that was tried
+	Why   string                 `json:"why"`
 }
 
 // damage is what a layer's rounding costs, -1 where nobody has measured.
@@ -143,13 +145,7 @@ func (l *layer) damage() float64 {
 	if l.planned == nil {
 		return -1
 	}
-	if d, ok := l.Drift[l.Kind]; ok {
-		return 1 + d // drift before error
-	}
-	if l.Error != nil {
-		return min(1, *l.Error)
-	}
-	return -1
+	return l.Drift
 }
 
 var (
@@ -232,21 +228,22 @@ func packedBytes(m *shq.Manifest, t *shq.Tensor) (packed float64) {
 	return packed
 }
 
-// readPlan reads the list that package calibrate writes, by layer.
+// readPlan reads a manifest's plan, by layer.
 func readPlan(raw []byte) (map[string]planned, error) {
 	if len(raw) == 0 {
 		return nil, nil
 	}
-	var list []struct {
-		Name string `json:"name"`
-		planned
-	}
-	if err := json.Unmarshal(raw, &list); err != nil {
-		return nil, fmt.Errorf("the plan cannot be read: %w", err)
+	list, err := calibrate.ReadPlan(raw)
+	if err != nil {
+		return nil, err
 	}
 	plan := map[string]planned{}
-	for _, p := range list {
-		plan[partOfLayer.ReplaceAllString(p.Name, "")] = p.planned
+	for _, l := range list {
+		p := planned{Error: l.Error, Drift: l.Drift, Tried: map[qtype.Kind]float64{}, Why: l.Why}
+		for _, t := range l.Tried {
+			p.Tried[t.Kind] = t.Drift
+		}
+		plan[partOfLayer.ReplaceAllString(l.Name, "")] = p
 	}
 	return plan, nil
 }
@@ -287,17 +284,9 @@ func (i *inspection) show(w io.Writer) error {
 		fmt.Fprintf(tw, "%s\t%s\t%s\t%d\t%.2f\t%d\t%.1f%%", l.Name, l.Kind, shapeText(l.Shape), l.Stage, l.Bits, l.Raw, 100*l.Share)
 		if i.planned {
 			failure, drift, why := "", "", ""
-			if l.planned != nil {
-				if l.Error != nil {
-					failure = fmt.Sprintf("%.1e", *l.Error)
-				}
-				if d, ok := l.Drift[l.Kind]; ok {
-					drift = fmt.Sprintf("%.1e", d)
-				}
-				if why = l.Why; why != "" {
-					why = strconv.QuoteToASCII(why)
-					why = why[1 : len(why)-1]
-				}
+			if p := l.planned; p != nil {
+				failure, drift, why = fmt.Sprintf("%.1e", p.Error), fmt.Sprintf("%.1e", p.Drift), strconv.QuoteToASCII(p.Why)
+				why = why[1 : len(why)-1]
 			}
 			fmt.Fprintf(tw, "\t%s\t%s\t%s", failure, drift, why)
 		}

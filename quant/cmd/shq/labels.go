@@ -19,16 +19,17 @@ func embedLabels(ctx context.Context, s *source, dry bool) error {
 	if err != nil {
 		return err
 	}
-	o := &overlay{Source: s.Tensors, name: "label.default.weight"}
+	var shape []int
 	if n := len(cfg.Text.Defaults); n > 0 {
-		o.shape = []int{n, cfg.Embed}
+		shape = []int{n, cfg.Embed}
 	}
+	var rows []float32
 	if !dry {
-		if o.values, err = labelEmbeddings(ctx, s, cfg); err != nil {
+		if rows, err = labelEmbeddings(ctx, s, cfg); err != nil {
 			return fmt.Errorf("default labels: %w", err)
 		}
 	}
-	s.Tensors = o
+	s.Tensors = convert.With(s.Tensors, "label.default.weight", shape, rows)
 	return nil
 }
 

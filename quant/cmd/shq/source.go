@@ -9,9 +9,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
-	"path/filepath"
+	"slices"
 	"strings"
 
 	"lqa/quant/checkpoint"
@@ -40,12 +39,12 @@ func openSource(ctx context.Context, name string, o hub.Options, bar *progress.B
 	if id, ok := strings.CutPrefix(name, hubPrefix); ok {
 		return openHub(ctx, id, o, bar)
 	}
-	if _, err := os.Stat(filepath.Join(name, "model.json")); err == nil {
-		return openModelDir(name)
-	}
 	folder, err := hub.Dir(name)
 	if err != nil {
 		return nil, err
+	}
+	if slices.Contains(folder.Names(), "model.json") {
+		return openModelDir(folder)
 	}
 	return openCheckpoint(folder)
 }
@@ -78,46 +77,12 @@ func openHub(ctx context.Context, id string, o hub.Options, bar *progress.Bar) (
 }
 
 // openModelDir opens what ./build.sh train makes.
-func openModelDir(dir string) (_ *source, err error) {
-	s := &source{}
-	if s.Config, err = os.ReadFile(filepath.Join(dir, "model.json")); err != nil {
-		return nil, err
-	}
-	cfg, err := clip.ParseConfig(s.Config)
+func openModelDir(dir checkpoint.Folder) (*source, error) {
+	f, err := convert.OpenFolder(dir)
 	if err != nil {
 		return nil, err
 	}
-	vocab := "vocab.txt"
-	if cfg.Text.VocabTensor() == "text.merges" {
-		vocab = "merges.txt"
-	}
-	if s.Vocab, err = os.ReadFile(filepath.Join(dir, vocab)); err != nil {
-		return nil, err
-	}
-	s.ReadyNames, err = os.ReadFile(filepath.Join(dir, "ready_names.txt"))
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return nil, err
-	}
-	f, err := os.Open(filepath.Join(dir, "model.safetensors"))
-	if err != nil {
-		return nil, err
-	}
-	defer func() {
-		if err != nil {
-			f.Close()
-		}
-	}()
-	info, err := f.Stat()
-	if err != nil {
-		return nil, err
-	}
-	tensors, err := checkpoint.OpenSafetensors(f, info.Size(), checkpoint.Limits{})
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", f.Name(), err)
-	}
-	s.Tensors, s.close = tensors, f.Close
-	s.origin, s.licence = tensors.Metadata()["source"], tensors.Metadata()["licence"]
-	return s, nil
+	return &source{Input: f.Input, origin: f.Origin, licence: f.Licence, close: f.Close}, nil
 }
 
 func (s *source) Close() error { return s.close() }
@@ -243,41 +208,6 @@ func (t texts) apply(s *source) (embed bool, err error) {
 		s.Config, err = json.Marshal(cfg)
 	}
 	return embed, err
-}
-
-// overlay is a Source with one tensor of its own in place of another's.
-type overlay struct {
-	convert.Source
-	name   string
-	shape  []int     // nil: there is no such tensor
-	values []float32 // nil where only shapes are asked for
-}
-
-func (o *overlay) Names() []string {
-	var names []string
-	for _, n := range o.Source.Names() {
-		if n != o.name {
-			names = append(names, n)
-		}
-	}
-	if o.shape != nil {
-		names = append(names, o.name)
-	}
-	return names
-}
-
-func (o *overlay) Shape(name string) ([]int, bool) {
-	if name == o.name {
-		return o.shape, o.shape != nil
-	}
-	return o.Source.Shape(name)
-}
-
-func (o *overlay) Float32(name string) ([]float32, error) {
-	if name == o.name {
-		return o.values, nil
-	}
-	return o.Source.Float32(name)
 }
 
 // provenance fills in what the command line leaves open.

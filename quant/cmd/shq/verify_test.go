@@ -38,10 +38,10 @@ func TestVerify_Against(t *testing.T) {
 	dir := writeFiles(t, smallCLIP(t, checkpointtest.Options{Merges: checkpointtest.Merges}))
 	out, pictures := t.TempDir(), photos(t, 5)
 	good, coarse, float, other := filepath.Join(out, "good.shq"), filepath.Join(out, "coarse.shq"), filepath.Join(out, "float.shq"), filepath.Join(out, "other.shq")
-	command(t, exitOK, "convert", dir, "-o", good, "--bits", "8")
-	command(t, exitOK, "convert", dir, "-o", coarse, "--bits", "4")
+	command(t, exitOK, "convert", dir, "-o", good, "--no-calibration", "--bits", "8")
+	command(t, exitOK, "convert", dir, "-o", coarse, "--no-calibration", "--bits", "4")
 	command(t, exitOK, "convert", dir, "-o", float, "--float")
-	command(t, exitOK, "convert", tinyModel(t), "-o", other)
+	command(t, exitOK, "convert", tinyModel(t), "-o", other, "--no-calibration")
 
 	of := func(want int, args ...string) (v verdict) {
 		t.Helper()

@@ -49,6 +49,7 @@ var variants = []variant{
 	{name: "gptq5", kind: qtype.Q5, method: calibrate.GPTQ},
 	{name: "rtn6", kind: qtype.Q6},
 	{name: "gptq6", kind: qtype.Q6, method: calibrate.GPTQ},
+	{name: "mixed, nearest, at rtn5's bytes", like: "rtn5"},
 	{name: "shq at gptq5's bytes", method: calibrate.GPTQ, like: "gptq5"},
 	{name: "shq", method: calibrate.GPTQ, share: 1 / 5.5},
 	{name: "shq, small", method: calibrate.GPTQ, share: 1 / 6.5},
@@ -57,7 +58,7 @@ var variants = []variant{
 
 // comparisons are made of pairs of variants, over sets.
 var comparisons = [][2]string{
-	{"gptq4", "rtn4"}, {"gptq5", "rtn5"}, {"gptq6", "rtn6"}, {"shq at gptq5's bytes", "gptq5"},
+	{"gptq4", "rtn4"}, {"gptq5", "rtn5"}, {"gptq6", "rtn6"}, {"mixed, nearest, at rtn5's bytes", "rtn5"}, {"shq at gptq5's bytes", "gptq5"},
 	{"int8", float32Variant}, {"gptq4", float32Variant}, {"shq", float32Variant}, {"shq, small", float32Variant},
 	{"shq, pictures that ship", "shq"},
 }
@@ -78,18 +79,24 @@ type rounded struct {
 	Flips      float64 `json:"flips"` // percent with another answer than the float model's
 }
 
-// difference is a JSON line of the suite quant: a variant's top-1 less
-// another's.
+// difference is a JSON line of the suite quant: a variant less another, the mean
+// over splits with its 95% interval.
 type difference struct {
-	Suite        string  `json:"suite"`
-	Variant      string  `json:"variant"`
-	Against      string  `json:"against"`
-	Bytes        int64   `json:"bytes"`
-	AgainstBytes int64   `json:"against_bytes"`
-	Sets         int     `json:"sets"`
-	Mean         float64 `json:"mean"` // points, over splits
-	Low          float64 `json:"low"`  // the mean's 95% interval, paired over splits
-	High         float64 `json:"high"`
+	Suite        string `json:"suite"`
+	Variant      string `json:"variant"`
+	Against      string `json:"against"`
+	Bytes        int64  `json:"bytes"`
+	AgainstBytes int64  `json:"against_bytes"`
+	Sets         int    `json:"sets"`
+	Top1         span   `json:"top1"`   // points
+	Cosine       span   `json:"cosine"` // of embeddings to the float model's
+}
+
+// span is a mean and its 95% interval.
+type span struct {
+	Mean float64 `json:"mean"`
+	Low  float64 `json:"low"`
+	High float64 `json:"high"`
 }
 
 // quantSuite stores a float model in many ways and measures what each loses.
@@ -220,23 +227,23 @@ func (l *rounded) drift(a, float answers) {
 // differ compares two variants, paired over splits.
 func differ(a, b string, all []rounded) difference {
 	d := difference{Suite: "quant", Variant: a, Against: b}
-	var points []float64
+	var points, cosines []float64
 	for _, x := range all {
 		for _, y := range all {
 			if x.Variant == a && y.Variant == b && x.Set == y.Set && x.Split == y.Split {
-				points = append(points, x.Top1-y.Top1)
+				points, cosines = append(points, x.Top1-y.Top1), append(cosines, x.CosineMean-y.CosineMean)
 				d.Bytes, d.AgainstBytes = x.Bytes, y.Bytes
 			}
 		}
 	}
 	d.Sets = len(points)
-	d.Mean, d.Low, d.High = interval(points)
+	d.Top1, d.Cosine = interval(points), interval(cosines)
 	return d
 }
 
-// interval is a mean with its 95% confidence interval, by Student's t.
-func interval(x []float64) (mean, low, high float64) {
-	n := float64(len(x))
+// interval is the mean of x with its interval by Student's t.
+func interval(x []float64) span {
+	n, mean := float64(len(x)), 0.0
 	for _, v := range x {
 		mean += v / n
 	}
@@ -244,11 +251,11 @@ func interval(x []float64) (mean, low, high float64) {
 	for _, v := range x {
 		square += (v - mean) * (v - mean)
 	}
-	half := math.Inf(1)
+	half := math.MaxFloat64
 	if len(x) > 1 {
 		half = studentT(len(x)-1) * math.Sqrt(square/(n-1)/n)
 	}
-	return mean, mean - half, mean + half
+	return span{mean, mean - half, mean + half}
 }
 
 // studentT is the 97.5% quantile of Student's t with df degrees of freedom
@@ -295,9 +302,10 @@ func quantTable(all []rounded, differences []difference) string {
 		}
 		b.WriteString("\n")
 	}
-	b.WriteString("\nPoints of top-1, mean over sets, 95% interval:\n\n| variant | against | bytes | bytes | sets | difference | interval |\n|---|---|---:|---:|---:|---:|---|\n")
+	b.WriteString("\nDifferences, means over sets with their 95% intervals:\n\n| variant | against | bytes | bytes | sets | points of top-1 | cosine to float32 |\n|---|---|---:|---:|---:|---|---|\n")
 	for _, d := range differences {
-		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %+.2f | %+.2f to %+.2f |\n", d.Variant, d.Against, d.Bytes, d.AgainstBytes, d.Sets, d.Mean, d.Low, d.High)
+		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %+.2f (%+.2f to %+.2f) | %+.4f (%+.4f to %+.4f) |\n", d.Variant, d.Against, d.Bytes, d.AgainstBytes, d.Sets,
+			d.Top1.Mean, d.Top1.Low, d.Top1.High, d.Cosine.Mean, d.Cosine.Low, d.Cosine.High)
 	}
 	return b.String()
 }
@@ -322,7 +330,7 @@ func newMaker(r *run) (*maker, error) {
 	k := &maker{r: r, folder: filepath.Join(r.keep, "quant"), made: map[string]*made{}, calibrated: map[bool]*convert.Calibrated{}}
 	dir, err := hub.Dir(r.float)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("no float model (./build.sh train makes one, --float names another): %w", err)
 	}
 	if k.in, err = convert.OpenFolder(dir); err != nil {
 		return nil, fmt.Errorf("%s: %w", r.float, err)
@@ -366,7 +374,7 @@ func (k *maker) make(ctx context.Context, v variant) (*made, error) {
 	if v.kind != "" {
 		o.Kinds = []convert.Choice{{Pattern: "image.*", Kind: v.kind}}
 	}
-	if v.method != calibrate.Nearest {
+	if v.method != calibrate.Nearest || v.kind == "" {
 		c, err := k.calibrate(v.few)
 		if err != nil {
 			return nil, err

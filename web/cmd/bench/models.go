@@ -15,7 +15,7 @@ import (
 	"slices"
 	"strings"
 
-	"lqa/quant/checkpoint"
+	"lqa/quant/checkpoint/hub"
 	"lqa/quant/clip"
 	"lqa/quant/convert"
 	"lqa/quant/qtype"
@@ -95,23 +95,17 @@ func (d dirs) loadModel(root, name string) (*model, error) {
 // readModel reads a float model directory that peers/make.py has written.
 func (d dirs) readModel(name string) (*model, error) {
 	dir := filepath.Join(d.made, "models", name)
-	m := &model{name: name, kinds: slices.Insert(slices.Clone(lowFirst), 3, qtype.Q7)}
-	var err error
-	if m.input.Config, err = os.ReadFile(filepath.Join(dir, "model.json")); err != nil {
-		return nil, err
-	}
-	if m.config, err = clip.ParseConfig(m.input.Config); err != nil {
-		return nil, err
-	}
-	if m.input.Vocab, err = os.ReadFile(filepath.Join(dir, "vocab.txt")); err != nil {
-		return nil, err
-	}
-	tensors, err := os.ReadFile(filepath.Join(dir, "model.safetensors"))
+	folder, err := hub.Dir(dir)
 	if err != nil {
 		return nil, err
 	}
-	m.input.Tensors, err = checkpoint.OpenSafetensors(bytes.NewReader(tensors), int64(len(tensors)), checkpoint.Limits{})
-	return m, err
+	f, err := convert.OpenFolder(folder)
+	if err != nil {
+		return nil, err
+	}
+	m := &model{name: name, input: f.Input, kinds: slices.Insert(slices.Clone(lowFirst), 3, qtype.Q7)}
+	m.config, err = clip.ParseConfig(f.Config)
+	return m, err // the weights stay open: they are read when its files are made
 }
 
 // write makes the model's files, one of each kind.
