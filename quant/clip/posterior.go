@@ -41,7 +41,7 @@ func refLinear(w, x, b []float32) []float32 {
 	for i, v := range b {
 		sum := float64(v)
 		for j, v := range x {
-			sum += float64(w[i*len(x)+j]) * float64(v)
+			sum += float64(float64(w[i*len(x)+j]) * float64(v))
 		}
 		y[i] = float32(sum)
 	}
