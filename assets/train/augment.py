@@ -1,104 +1,31 @@
-"""Pictures in the training device's memory, views of them, and what cameras do to views: all in batches, on the device."""
-import io
+"""What cameras do to pictures: a crop of one (NumPy, Pillow), and light, blur and noise on a batch of views (PyTorch)."""
 import math
-from concurrent.futures import ProcessPoolExecutor
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from PIL import Image
 
-# Pictures lie in squares of these sides, the soft ones (shorter side up to 128) in the first.
-SIDES = 160, 336
+from reference import view
 
 
-def decode(blobs):
-    """Encoded pictures -> [(side's index, uint8 [3, side, side], height, width)]: in the upper left, edges repeated."""
-    out = []
-    for b in blobs:
-        a = np.asarray(Image.open(io.BytesIO(b)).convert("RGB"))
-        k = int(min(a.shape[:2]) > 128)
-        side = SIDES[k]
-        for axis in 0, 1:  # of what is too long the middle
-            cut = max(0, a.shape[axis] - side)
-            a = np.take(a, range(cut // 2, a.shape[axis] - (cut - cut // 2)), axis)
-        h, w = a.shape[:2]
-        a = np.pad(a, ((0, side - h), (0, side - w), (0, 0)), "edge")
-        out.append((k, a.transpose(2, 0, 1).copy(), h, w))
-    return out
-
-
-class Store:
-    """Decoded pictures. Views are float [n, 3, size, size] in 0..1."""
-
-    def __init__(self, blobs, device, jobs):
-        chunks = [blobs[i : i + 200] for i in range(0, len(blobs), 200)]
-        parts, self.device = ([], []), device
-        self.kind, self.row, hw = np.zeros(len(blobs), int), np.zeros(len(blobs), int), np.zeros((len(blobs), 2), "f4")
-        with ProcessPoolExecutor(jobs) as pool:
-            for i, (k, a, h, w) in enumerate(x for c in pool.map(decode, chunks) for x in c):
-                self.kind[i], self.row[i], hw[i] = k, len(parts[k]), (h, w)
-                parts[k].append(torch.from_numpy(a))
-        self.pixels = [torch.stack(p).to(device) if p else None for p in parts]
-        self.hw = torch.from_numpy(hw).to(device)
-
-    def sample(self, rows, theta, size):
-        """rows: numpy indices; theta [n, 2, 3]: from -1..1 of the view to pixels of the picture."""
-        out = torch.empty(len(rows), 3, size, size, device=self.device)
-        line = (torch.arange(size, device=self.device) + 0.5) * (2 / size) - 1
-        base = torch.stack([line.expand(size, size), line[:, None].expand(size, size), torch.ones(size, size, device=self.device)], -1)
-        for k, side in enumerate(SIDES):
-            at = np.where(self.kind[rows] == k)[0]
-            if len(at):
-                at_d = torch.as_tensor(at, device=self.device)
-                x = self.pixels[k][torch.as_tensor(self.row[rows[at]], device=self.device)].float() / 255
-                grid = torch.einsum("hwk,njk->nhwj", base, theta[at_d]) * (2 / side) - 1
-                out[at_d] = F.grid_sample(x, grid, mode="bicubic", padding_mode="border", align_corners=False).clamp(0, 1)
-        return out
-
-    def centre(self, rows):
-        """theta of the centre square, as the product crops."""
-        hw = self.hw[torch.as_tensor(rows, device=self.device)]
-        half = hw.min(1).values / 2
-        theta = torch.zeros(len(rows), 2, 3, device=self.device)
-        theta[:, 0, 0] = theta[:, 1, 1] = half
-        theta[:, 0, 2], theta[:, 1, 2] = hw[:, 1] / 2, hw[:, 0] / 2
-        return theta
-
-    def crops(self, rows, g):
-        """theta of random crops: a third the centre square, the others 40 to 100 % of the picture, some turned a little."""
-        n, d = len(rows), self.device
-        u = lambda lo, hi: torch.rand(n, generator=g, device=d) * (hi - lo) + lo
-        hw = self.hw[torch.as_tensor(rows, device=d)]
-        side = (hw.prod(1).sqrt().clamp(max=1.25 * hw.min(1).values)) * u(0.4, 1).sqrt()
-        aspect = torch.exp(u(-0.25, 0.25))
-        w, h = torch.minimum(side * aspect, hw[:, 1]), torch.minimum(side / aspect, hw[:, 0])
-        x, y = (hw[:, 1] - w) * u(0, 1) + w / 2, (hw[:, 0] - h) * u(0, 1) + h / 2
-        turn = torch.where(u(0, 1) < 0.4, u(-0.25, 0.25), torch.zeros(n, device=d))
-        cos, sin = turn.cos(), turn.sin()
-        theta = torch.stack([torch.stack([cos * w / 2, -sin * h / 2, x], 1), torch.stack([sin * w / 2, cos * h / 2, y], 1)], 1)
-        theta = torch.where((u(0, 1) < 1 / 3)[:, None, None], self.centre(rows), theta)
-        flip = torch.where(u(0, 1) < 0.5, -1.0, 1.0)
-        return torch.cat([theta[:, :, :1] * flip[:, None, None], theta[:, :, 1:]], 2)
-
-
-def mix(views, share, g):
-    """The first of the batch become mixtures with others of it, half of them blended, half pasted into: the same way in
-    every tensor of views. -> how many."""
-    n = int(len(views[0]) * share)
-    d = views[0].device
-    u = torch.rand(4, n, generator=g, device=d)
-    partner = torch.randperm(len(views[0]), generator=g, device=d)[:n]
-    for x in views:
-        size = x.shape[2]
-        line = (torch.arange(size, device=d) + 0.5) / size
-        half = (0.15 + 0.25 * u[0])[:, None]
-        inside = [((line[None] - u[k][:, None]).abs() < half).float() for k in (1, 2)]
-        paste = inside[0][:, :, None] * inside[1][:, None, :]
-        blend = (u[0] * 0.5)[:, None, None].expand_as(paste)
-        weight = torch.where((u[3] < 0.5)[:, None, None], paste, blend)[:, None]
-        x[:n] = x[:n] * (1 - weight) + x[partner] * weight
-    return n
+def crop(image, rng, size):
+    """PIL image -> uint8 [size, size, 3]: a third the product's own view, the others 40 to 100 % of the picture at another
+    aspect, some turned a little; half of them mirrored."""
+    image = image.convert("RGB")
+    w, h = image.size
+    if rng.random() < 1 / 3:
+        v = view(image, size)
+    else:
+        side = min(np.sqrt(w * h), 1.25 * min(w, h)) * np.sqrt(rng.uniform(0.4, 1))
+        aspect = np.exp(rng.uniform(-0.25, 0.25))
+        cw, ch = min(side * aspect, w), min(side / aspect, h)
+        x, y = rng.uniform(0, w - cw), rng.uniform(0, h - ch)
+        v = image.resize((size, size), Image.BICUBIC, box=(x, y, x + cw, y + ch))
+        if rng.random() < 0.4:
+            v = v.rotate(rng.uniform(-14, 14), Image.BILINEAR)
+        v = np.asarray(v)
+    return v[:, ::-1] if rng.random() < 0.5 else v
 
 
 def kernels(n, g, d, side=11):
@@ -116,7 +43,8 @@ def kernels(n, g, d, side=11):
 
 
 def camera(x, g):
-    """Light, white balance, contrast, colour, loss of sharpness, blur, noise: each on a part of the batch."""
+    """x float [n, 3, size, size] in 0..1, changed in place and returned: light, white balance, contrast, colour, loss of sharpness,
+    blur, noise, each on a part of the batch."""
     n, d, size = len(x), x.device, x.shape[2]
     u = lambda *shape: torch.rand(*shape, generator=g, device=d)
     normal = lambda *shape: torch.randn(*shape, generator=g, device=d)

@@ -16,43 +16,48 @@ def load(size=SIZE):
     return net.eval()
 
 
-def layers(net):
-    """Yields (name, convolution, batch norm)."""
-    yield "image.stem", net._conv_stem, net._bn0
+def fold(net, size=SIZE):
+    """-> (image part of model.json, tensors by their names in it): the tower, and its own classifier as image.posterior."""
+    tensors, blocks = {}, []
+
+    def put(name, conv, bn, shape):
+        scale = (bn.weight / (bn.running_var + bn.eps).sqrt()).detach().double()
+        w = conv.weight.detach().double() * scale[:, None, None, None]
+        tensors[name + ".weight"] = shape(w).float().numpy()
+        tensors[name + ".bias"] = (bn.bias.detach().double() - bn.running_mean.double() * scale).float().numpy()
+
+    rows = lambda w: w.reshape(len(w), -1)
+    put("image.stem", net._conv_stem, net._bn0, lambda w: rows(w.permute(0, 2, 3, 1).contiguous()))
     for i, b in enumerate(net._blocks):
-        name = f"image.block.{i:02d}."
-        if b._block_args.expand_ratio != 1:
-            yield name + "expand", b._expand_conv, b._bn0
-        yield name + "depthwise", b._depthwise_conv, b._bn1
-        yield name + "project", b._project_conv, b._bn2
-    yield "image.features", net._conv_head, net._bn1
-
-
-def config(net, size=SIZE):
-    """The image part of model.json."""
-    blocks = []
-    for b in net._blocks:
-        a = b._block_args
+        name, a = f"image.block.{i:02d}.", b._block_args
+        if a.expand_ratio != 1:
+            put(name + "expand", b._expand_conv, b._bn0, rows)
+        put(name + "depthwise", b._depthwise_conv, b._bn1, rows)
+        put(name + "project", b._project_conv, b._bn2, rows)
         stride = a.stride if isinstance(a.stride, int) else a.stride[0]
         blocks.append({"k": a.kernel_size, "s": stride, "e": a.expand_ratio, "in": a.input_filters, "out": a.output_filters})
-    return {
+    put("image.features", net._conv_head, net._bn1, rows)
+    tensors["image.posterior.weight"], tensors["image.posterior.bias"] = (p.detach().numpy() for p in net._fc.parameters())
+    config = {
         "kind": "efficientnet-lite", "size": size, "mean": [127 / 255] * 3, "std": [128 / 255] * 3,
         "stem": net._conv_stem.out_channels, "blocks": blocks, "features": net._conv_head.out_channels,
     }
+    return config, tensors
 
 
-def classifier(net):
-    """-> rows [1000, features], bias."""
-    return net._fc.weight.detach().numpy(), net._fc.bias.detach().numpy()
+def tower():
+    """What training starts from: (image part of model.json, tensors). With LQA_WARM, a float model directory, the tower and
+    classifier are that one's (warm.py makes one of a .shq)."""
+    import json
+    import os
+    from pathlib import Path
 
+    from safetensors.numpy import load_file
 
-def unfolded(net):
-    """-> the arrays that tower.Tower is made from."""
-    out = {}
-    for name, conv, bn in layers(net):
-        parts = dict(weight=conv.weight, gamma=bn.weight, beta=bn.bias, mean=bn.running_mean, variance=bn.running_var)
-        out |= {f"{name}.{k}": v.detach().numpy() for k, v in parts.items()}
-    return out
+    if not (warm := os.environ.get("LQA_WARM")):
+        return fold(load())
+    tensors = load_file(Path(warm) / "model.safetensors")
+    return json.loads((Path(warm) / "model.json").read_text())["image"], {k: v for k, v in tensors.items() if k.startswith("image.")}
 
 
 def difference(net, reference, n=4):

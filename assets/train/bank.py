@@ -19,6 +19,7 @@ def main():
     names = dict.fromkeys(sorted(text_space.table().rows))
     names.update(dict.fromkeys(data.imagenet()))
     names.update(dict.fromkeys(w.strip() for w in open(Path(__file__).with_name("desk_words.txt"))))
+    names.update(dict.fromkeys([*data.ALSO, *sum(data.ALSO.values(), []), *data.BESIDE]))
     for s in data.SOFT + data.SHARP:
         if s != "flickr8k":
             names.update(dict.fromkeys(n for n, sp in data.names(s).values() if not any(map(text_space.kept_out, sp))))

@@ -7,10 +7,10 @@ from functools import cache
 from PIL import Image
 
 import text_space
-from paths import DATA, MODELS
+from paths import DATA, MODELS, OUT
 
 # Only the train splits of these are trained on.
-SOFT = "caltech101 cifar10 flickr8k grocery imagenette office_amazon office_caltech10 sign_digits tiny_imagenet trashnet".split()
+SOFT = "caltech101 cifar10 flickr8k grocery imagenette office_amazon office_caltech10 sign_digits tiny_imagenet trashnet walls".split()
 SHARP = "caltech101_native clothing grocery_fine imagenet1k_one office_native voc5".split()
 PAIRS = MODELS / "clip_image_pairs/images.tar"  # pictures with real CLIP image embeddings
 EVALUATION = (
@@ -21,6 +21,8 @@ STREAMS = "hands objects moving actions".split()
 
 
 def folder(name):
+    if name == "walls":  # made here
+        return OUT / name
     d = DATA / name
     return d if d.exists() else DATA / "sharp" / name
 
@@ -64,6 +66,20 @@ def names(name):
         elif name == "grocery_fine" and not hit and len(sp) > 1:
             out[f] = (sp[1], sp)
     return out
+
+
+# What else people call a picture of the name: three times in ten it is taught as one of these.
+ALSO = {
+    "hand sign for one": ["pointing finger", "index finger", "hand"],
+    "hand sign for two": ["peace sign", "victory hand", "two fingers", "hand"],
+    "hand sign for three": ["three fingers", "hand"],
+    "hand sign for four": ["four fingers", "hand"],
+    "hand sign for five": ["open hand", "palm", "five fingers", "hand"],
+    "wall": ["empty wall", "ceiling", "nothing"],
+}
+# Names with no picture here that are near to those: what a hand that is not one is told apart from.
+BESIDE = ["closed fist", "raised fist", "thumbs up", "thumbs down", "ok hand", "empty hand"]
+PEOPLE = set("man woman boy girl men women boys girls child children kid kids people person lady guy baby toddler".split())
 
 
 @cache

@@ -1,13 +1,15 @@
-"""The head: pooled features [1280] -> centred CLIP text space [512], one linear layer on a frozen backbone.
+"""The head: pooled features [1280] -> centred CLIP text space [512], on a frozen backbone. Beside a linear layer stand a GELU branch
+and, behind a learned gate, the backbone's own classifier, whose likely names' embeddings are added (Head).
 
 What it is taught, a batch at a time: the name of the picture among the whole bank and among its own set's names; the
 classifier's posterior over ImageNet names, mapped to the bank; captions; 1,000 real CLIP image embeddings. Beside
 pictures stand synthetic features, made anew in every batch from the classifier's rows, one ImageNet name each: they
-keep in the head what the backbone knows of things that few pictures here show.
+keep in the head what the backbone knows of things that few pictures here show. SOUP heads that saw other orders of the same are averaged.
 
-OUT/head.npz: W [512, 1280], b [512], centre [512], scale, temperature, none_cosine.
+OUT/head.npz: the tensors of Head, centre [512], scale, temperature, none_cosine, trained (a factor).
 """
 import json
+import os
 import sys
 import time
 
@@ -22,7 +24,10 @@ import text_space
 import wordnet
 from paths import MODELS, OUT, SEED, THREADS, replace
 
-EPOCHS, BATCH, RATE = 10, 768, 2e-3
+EPOCHS, BATCH, RATE = 14, 768, 2e-3
+HIDDEN = 512  # width of the GELU branch
+SOUP = 3
+CAMERAS = 3  # views a picture beside the product's own, which half of the batch has
 SYNTHETIC = 0.4  # share of a batch
 SHARP_WEIGHT = 3  # how often a sharp picture stands in an epoch
 VALIDATION = 0.05  # of every train split
@@ -53,9 +58,10 @@ class Labels:
         d.clip = text_space.unit(clip - clip.mean(0))  # both sides centred: the gap between CLIP's pictures and texts drops out
         at, caption_at = {n: i for i, n in enumerate(d.names)}, {c: i for i, c in enumerate(captions)}
         d.to_bank = np.array([at.get(n, -1) for n in data.imagenet()])
-        # Per bank name the bank names above it; the classifier's names alone have any.
+        # Per bank name the bank names above it, for the classifier's names; and what else a thing is called.
         above = wordnet.broader(d.names)
         d.broader = {int(k): [at[n] for n in up] for k, up in zip(d.to_bank, above) if k >= 0 and up}
+        d.broader |= {at[n]: [at[o] for o in others] for n, others in data.ALSO.items()}
         d.sets = [s for s in data.SOFT + ["pairs"] + data.SHARP if s not in leave_out]
         d.own, d.members, parts = np.zeros((len(d.sets), len(d.names)), bool), [], []
         for i, s in enumerate(d.sets):
@@ -66,6 +72,9 @@ class Labels:
                     known = [caption_at[c] for c in data.captions().get(m, []) if c in caption_at][: cls.MOST]
                     row[: len(known)] = known
                 keep = said[:, 0] >= 0
+                # Every other picture whose captions agree that it shows people is taught as a person too.
+                shown = [sum(bool(data.PEOPLE & set(c.split())) for c in data.captions().get(m, [])) >= 4 for m in members]
+                y = np.where(shown & (np.arange(len(y)) % 2 == 0), at["person"], -1)
             elif s == "pairs":
                 y = np.array([at.get(n, -1) for n in data.pair_names(members)])
             else:
@@ -116,17 +125,18 @@ class Labels:
 
 
 def dataset(leave_out=()):
-    """-> Labels with features x [n, 1280] and the classifier's logits over its known classes."""
+    """-> Labels with features views [1 + CAMERAS, n, 1280] (x: the product's own view) and the classifier's logits over its known classes."""
     import features  # needs packages that a GPU machine may lack
 
     d, x, logits = Labels.make(leave_out), [], []
     for i, s in enumerate(d.sets):
-        f, l, members = features.load(s, frozen=True)
-        at = {m: k for k, m in enumerate(members)}
+        views = [features.load(s, folder=k) for k in ["features"] + [f"camera{n + 1}" for n in range(CAMERAS)]]
+        at = {m: k for k, m in enumerate(views[0][2])}
         rows = [at[m] for m, k in zip(d.members, d.set) if k == i]
-        x.append(f[rows])
-        logits.append(l[rows][:, d.known()])
-    d.x, d.logits = np.concatenate(x), np.concatenate(logits)
+        x.append([f[rows] for f, _, _ in views])
+        logits.append([l[rows][:, d.known()] for _, l, _ in views])
+    d.views, d.logits = (np.concatenate(a, 1) for a in (x, logits))
+    d.x = d.views[0]
     return d
 
 
@@ -170,16 +180,17 @@ class Broader:
 
     def __init__(self, d, device):
         most = max(map(len, d.broader.values()))
-        names, count = np.zeros((len(d.names), most), int), np.zeros(len(d.names), int)
+        names, count, share = np.zeros((len(d.names), most), int), np.zeros(len(d.names), int), np.zeros(len(d.names), "f4")
         for k, up in d.broader.items():
             names[k, : len(up)], count[k] = up, len(up)
-        self.names, self.count = (torch.as_tensor(a, device=device) for a in (names, count))
+            share[k] = 0.3 if d.names[k] in data.ALSO else BROADER
+        self.names, self.count, self.share = (torch.as_tensor(a, device=device) for a in (names, count, share))
 
     def __call__(self, y, g):
         """-> y, and where it changed."""
         u = torch.rand(2, len(y), generator=g, device=y.device)
         count = self.count[y.clamp(min=0)] * (y >= 0)
-        changed = (count > 0) & (u[0] < BROADER)
+        changed = (count > 0) & (u[0] < self.share[y.clamp(min=0)])
         return torch.where(changed, self.names[y.clamp(min=0), (u[1] * count).long()], y), changed
 
 
@@ -247,20 +258,86 @@ def classifier_in_text_space(d, w, b, norm=10):
     return (k * m).astype("f4"), (k * c).astype("f4")
 
 
-def train(d, tr, w, b, device="cpu", epochs=EPOCHS):
-    """On features d.x, d.logits; w, b is the classifier. -> W, b, scale."""
-    torch.manual_seed(SEED)
-    rng, g = np.random.default_rng(SEED), torch.Generator(device).manual_seed(SEED)
+class Head(torch.nn.Module):
+    """e = norm(h + sigmoid(g) q): h the unit vector of W f + V gelu(U f + u) + b, g the last row of W f + b, q = N softmax(C f + c), not
+    normalised: where the posterior is spread it is short, which is the other half of the gate. Features are standardised inside; tensors()
+    takes that into the weights."""
+
+    def __init__(self, d, mu, sd, classes, bias):
+        super().__init__()
+        m, c = map(torch.as_tensor, classifier_in_text_space(d, classes, bias))
+        t = torch.as_tensor
+        self.register_buffer("mu", mu)
+        self.register_buffer("sd", sd)
+        self.linear = torch.nn.Linear(m.shape[1], len(m) + 1)
+        self.hidden, self.out = torch.nn.Linear(m.shape[1], HIDDEN), torch.nn.Linear(HIDDEN, len(m), bias=False)
+        names = np.zeros((len(m), len(classes)), "f4")
+        known = d.known()
+        names[:, known] = text_space.unit(d.text[d.to_bank[known]] + d.ready[d.to_bank[known]]).T
+        self.names = torch.nn.Parameter(t(names))
+        self.register_buffer("classes", t(classes))
+        self.register_buffer("bias", t(bias))
+        with torch.no_grad():
+            self.linear.weight[:-1], self.linear.bias[:-1] = m * sd, c + m @ mu
+            self.linear.weight[-1], self.linear.bias[-1] = 0, 0
+            self.out.weight.zero_()
+
+    BRANCH = 10  # the GELU branch's weights are small beside the linear layer's: its steps are made larger by this
+
+    def forward(self, x):
+        z = (x - self.mu) / self.sd
+        u = self.linear(z)
+        h = F.normalize(u[:, :-1] + self.BRANCH * self.out(F.gelu(self.hidden(z))), dim=-1)
+        p = (x @ self.classes.T + self.bias).softmax(1)
+        return F.normalize(h + u[:, -1:].sigmoid() * (p @ self.names.T), dim=-1)
+
+    def tensors(self):
+        """By their names in the model directory."""
+        with torch.no_grad():
+            w, v = self.linear.weight / self.sd, self.hidden.weight / self.sd
+            t = {
+                "image.project.weight": w, "image.project.bias": self.linear.bias - w @ self.mu,
+                "image.hidden.weight": v, "image.hidden.bias": self.hidden.bias - v @ self.mu,
+                "image.widen.weight": self.BRANCH * self.out.weight,
+                "image.posterior.weight": self.classes, "image.posterior.bias": self.bias, "image.names.weight": self.names,
+            }
+            return {k: a.cpu().numpy() for k, a in t.items()}
+
+    def warm(self, t):
+        """Takes up what tensors() gave, from a model directory."""
+        with torch.no_grad():
+            w, v, a = (torch.as_tensor(t["image." + k + ".weight"]) for k in ("project", "hidden", "widen"))
+            self.linear.weight.copy_(w * self.sd)
+            self.linear.bias.copy_(torch.as_tensor(t["image.project.bias"]) + w @ self.mu)
+            self.hidden.weight.copy_(v * self.sd)
+            self.hidden.bias.copy_(torch.as_tensor(t["image.hidden.bias"]) + v @ self.mu)
+            self.out.weight.copy_(a / self.BRANCH)
+            self.names.copy_(torch.as_tensor(t["image.names.weight"]))
+
+    def embed(self, x):
+        """Features [n, 1280] -> embeddings [n, 512], NumPy."""
+        with torch.no_grad():
+            return torch.cat([self(torch.as_tensor(p)) for p in np.array_split(x, len(x) // 4096 + 1)]).numpy()
+
+
+def train(d, tr, classes, bias, device="cpu", epochs=EPOCHS, seed=SEED, warm=None):
+    """On d.views, d.logits; classes, bias: the classifier. -> Head, scale."""
+    torch.manual_seed(SEED)  # where all heads of a soup begin
+    rng, g = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
     t = lambda a: torch.as_tensor(a, device=device)
-    teach, synthetic, broader = Teaching(d, device), Synthetic(d, w, b, device), Broader(d, device)
-    x, p, y, sets, pair = t(d.x), t(posterior(d.logits)), t(d.y), t(d.set), t(d.pair)
-    mu, sd = x[t(tr)].mean(0), x[t(tr)].std(0) + 1e-3
-    m, c = map(t, classifier_in_text_space(d, w, b))
-    linear, log_scale = torch.nn.Linear(*m.T.shape, device=device), torch.nn.Parameter(torch.tensor(3.0, device=device))
-    with torch.no_grad():
-        linear.weight.copy_(m * sd)
-        linear.bias.copy_(c + m @ mu)
-    opt = torch.optim.AdamW([{"params": linear.parameters(), "weight_decay": 0.01}, {"params": [log_scale], "weight_decay": 0.0}])
+    teach, synthetic, broader = Teaching(d, device), Synthetic(d, classes, bias, device), Broader(d, device)
+    x, p = t(d.views), t(posterior(d.logits))
+    y, sets, pair = t(d.y), t(d.set), t(d.pair)
+    net = Head(d, x[0, t(tr)].mean(0).cpu(), x[0, t(tr)].std(0).cpu() + 1e-3, classes, bias)
+    if warm:
+        net.warm(warm)
+    net = net.to(device)
+    log_scale = torch.nn.Parameter(torch.tensor(3.0, device=device))
+    branch = [*net.hidden.parameters(), *net.out.parameters()]
+    opt = torch.optim.AdamW([
+        {"params": net.linear.parameters(), "weight_decay": 0.01, "rate": RATE}, {"params": [log_scale], "weight_decay": 0.0, "rate": RATE},
+        {"params": branch, "weight_decay": 0.01, "rate": RATE / 2}, {"params": [net.names], "weight_decay": 0.0, "rate": RATE / 10}])
+    half = torch.autocast(device, torch.bfloat16, enabled=device != "cpu" or torch.ops.mkldnn._is_mkldnn_bf16_supported())
     real = int(BATCH * (1 - SYNTHETIC))
     none = torch.full((BATCH - real,), -1, device=device)
     steps, step, start = epochs * (len(tr) // real), 0, time.time()
@@ -268,39 +345,67 @@ def train(d, tr, w, b, device="cpu", epochs=EPOCHS):
         total, order = 0.0, rng.permutation(tr)
         for i in range(len(tr) // real):
             for group in opt.param_groups:
-                group["lr"] = RATE * min(1, (step + 1) / 20) * 0.5 * (1 + np.cos(np.pi * step / steps))
+                group["lr"] = group["rate"] * min(1, (step + 1) / 20) * 0.5 * (1 + np.cos(np.pi * step / steps))
             step += 1
             rows = order[i * real : (i + 1) * real]
+            view = t(np.maximum(rng.integers(0, 2 * CAMERAS + 1, len(rows)) - CAMERAS, 0))
             ix, (sx, sy, sp) = t(rows), synthetic(BATCH - real, g)
             names, wide = broader(torch.cat([y[ix], sy]), g)
             said = torch.cat([t(caption_of(d, rows, rng)), none])
-            out = F.normalize(linear((torch.cat([x[ix], sx]) - mu) / sd), dim=-1)
-            loss = teach(step, out, log_scale.exp(), names, wide, torch.cat([sets[ix], none + len(d.sets) + 1]), torch.cat([p[ix], sp]), said,
-                         torch.cat([pair[ix], none]))
+            with half:
+                out = net(torch.cat([x[view, ix], sx])).float()
+                loss = teach(step, out, log_scale.exp(), names, wide, torch.cat([sets[ix], none + len(d.sets) + 1]), torch.cat([p[view, ix], sp]),
+                             said, torch.cat([pair[ix], none]))
             opt.zero_grad()
             loss.backward()
             opt.step()
             total += loss.detach()
         if epoch % 5 == 4 or epoch == epochs - 1:
-            print(f"epoch {epoch}: loss {total / (len(tr) // real):.4f}, scale {log_scale.exp().item():.2f}, {time.time() - start:.0f} s", flush=True)
-    with torch.no_grad():
-        w = linear.weight / sd
-        return w.cpu().numpy(), (linear.bias - w @ mu).cpu().numpy(), log_scale.exp().item()
+            print(f"seed {seed}, epoch {epoch}: loss {total / (len(tr) // real):.4f}, scale {log_scale.exp().item():.2f}, {time.time() - start:.0f} s", flush=True)
+    return net.cpu(), log_scale.exp().item()
 
 
-def calibrate(d, w, b, scale, va, rng, labels=10, draws=8):
+def soup(d, tr, classes, bias, warm=None):
+    """-> the average of SOUP heads, and of their scales. A head that is done is kept in OUT: a cut run goes on."""
+    parts = []
+    for i in range(SOUP):
+        path = OUT / f"head{i}.pt"
+        if not path.exists():
+            net, scale = train(d, tr, classes, bias, seed=SEED + i, warm=warm)
+            replace(path, lambda p: torch.save({"net": net.state_dict(), "scale": scale}, p))
+        parts.append(torch.load(path, weights_only=True))
+    net = Head(d, parts[0]["net"]["mu"], parts[0]["net"]["sd"], classes, bias)
+    net.load_state_dict({k: sum(p["net"][k] for p in parts) / SOUP for k in parts[0]["net"]})
+    return net, sum(p["scale"] for p in parts) / SOUP
+
+
+def correction(d, out, va, strange):
+    """Trained names draw pictures of untrained ones to themselves, so the rows of trained names are made shorter by one factor: the least
+    at which validation pictures, told among their own names and the 100 names strange [100, 512] of no picture, lose less than half a point."""
+    va = va[(d.y[va] >= 0) & (d.own[d.set[va]].sum(1) > 1)]
+    own = out[va] @ d.text.T
+    own[~d.own[d.set[va]]] = -9
+    best, right, other = own.max(1), own.argmax(1) == d.y[va], (out[va] @ strange.T).max(1)
+    kept = lambda f: float((right & (f * best > other)).mean())
+    factor = min(f for f in np.arange(0.8, 1.001, 0.01) if kept(f) > kept(1) - 0.005)
+    print(f"trained names: rows times {factor:.2f}; right among own and strange names {100 * kept(1):.1f} -> {100 * kept(factor):.1f} %")
+    return float(factor)
+
+
+def calibrate(d, views, scale, va, rng, trained=1.0, labels=10, draws=8):
     """Temperature and the cosine of "none of these", from ten-label sets around validation pictures: nine other names of
-    the picture's own set, or of the bank. Sharp pictures, few here, count as much as all others together.
+    the picture's own set, or of the bank. Sharp pictures, few here, count as much as all others together. views: embeddings [n, 512] of
+    the pictures through several lenses, which take turns.
     -> temperature, none_cosine (a tenth of the pictures lies below it)."""
-    va = va[d.y[va] >= 0]
+    va = va[(d.y[va] >= 0) & (d.own[d.set[va]].sum(1) > 1)]
     sharp = d.sharp()[va]
     weight = np.repeat(np.where(sharp, 0.5 / sharp.sum(), 0.5 / (~sharp).sum()) / draws, draws)
-    out, cos = text_space.unit(d.x[va] @ w.T + b), []
-    for o, y, s in zip(out, d.y[va], d.set[va]):
+    cos = []
+    for j, y, s in zip(va, d.y[va], d.set[va]):
         for i in range(draws):
             pool = np.where(d.own[s])[0] if i % 2 else np.arange(len(d.names))
             others = rng.choice(pool[pool != y], min(labels - 1, len(pool) - 1), replace=False)
-            c = (d.text, d.ready)[i // 2 % 2][np.concatenate([[y], others])] @ o
+            c = trained * (d.text, d.ready)[i // 2 % 2][np.concatenate([[y], others])] @ views[i // 4 % len(views)][j]
             cos.append(np.concatenate([c, np.full(labels - len(c), -9)]))
     cos = np.array(cos, "f4")  # column 0 is right
     nll = lambda s: float(weight @ np.log(np.exp(s * (cos - cos[:, :1])).sum(1)))
@@ -312,13 +417,19 @@ def calibrate(d, w, b, scale, va, rng, labels=10, draws=8):
     return scale / fitted, none
 
 
-def accuracy(d, w, b, rows):
-    """Per set, among its own names, percent."""
-    rows = rows[d.y[rows] >= 0]
-    z = text_space.unit(d.x[rows] @ w.T + b) @ d.text.T
+def accuracy(d, out, rows):
+    """Of embeddings out [n, 512]: per set of more than one name, among its own names, percent."""
+    rows = rows[(d.y[rows] >= 0) & (d.own[d.set[rows]].sum(1) > 1)]
+    z = out[rows] @ d.text.T
     z[~d.own[d.set[rows]]] = -9
     ok = z.argmax(1) == d.y[rows]
     return {s: round(100 * float(ok[d.set[rows] == i].mean()), 1) for i, s in enumerate(d.sets) if (d.set[rows] == i).any()}
+
+
+def strange_names(d, rng, n=100):
+    """Centred embeddings of nouns that no picture has been taught with."""
+    nouns = sorted(set(wordnet.nouns()) - set(d.names))
+    return text_space.unit(text_space.embed([nouns[i] for i in rng.choice(len(nouns), n, replace=False)]) - d.centre).astype("f4")
 
 
 def main(leave_out=()):
@@ -329,22 +440,24 @@ def main(leave_out=()):
     d = dataset(leave_out)
     tr, va = split(d, rng)
     print(f"{len(d.x)} pictures, {len(va)} for validation, {len(d.names)} names")
-    w, b, scale = train(d, often(d, tr), *backbone.classifier(backbone.load()))
-    acc = accuracy(d, w, b, va)
-    print("validation", acc, "mean", round(np.mean(list(acc.values())), 1))
+    tensors = backbone.tower()[1]
+    classes, bias = tensors["image.posterior.weight"], tensors["image.posterior.bias"]
+    warm = tensors if "image.widen.weight" in tensors else None
     if leave_out:  # a measurement for choices: sets never seen, all their names offered
+        net, _ = train(d, often(d, tr), classes, bias)
         full = dataset()
         rows = np.where(np.isin(full.set, [full.sets.index(s) for s in leave_out]))[0]
-        print("left out", accuracy(full, w, b, rows))
+        print("left out", accuracy(full, net.embed(full.x), rows))
         return
-    save(d, w, b, scale, va, rng, acc)
-
-
-def save(d, w, b, scale, va, rng, acc):
-    temperature, none = calibrate(d, w, b, scale, va, rng)
-    head = dict(W=w, b=b, centre=d.centre, scale=scale, temperature=temperature, none_cosine=none)
-    replace(OUT / "head.npz", lambda p: np.savez(p.open("wb"), **head))
-    (OUT / "head.json").write_text(json.dumps({"validation": acc, "scale": scale, "temperature": temperature, "none_cosine": none}) + "\n")
+    net, scale = soup(d, often(d, tr), classes, bias, warm)
+    out = net.embed(d.x)
+    acc = accuracy(d, out, va)
+    print("validation", acc, "mean", round(np.mean(list(acc.values())), 1))
+    trained = correction(d, out, va, strange_names(d, rng))
+    temperature, none = calibrate(d, [out] + [net.embed(v) for v in d.views[1:]], scale, va, rng, trained)
+    numbers = dict(scale=scale, temperature=temperature, none_cosine=none, trained=trained)
+    replace(OUT / "head.npz", lambda p: np.savez(p.open("wb"), centre=d.centre, **numbers, **net.tensors()))
+    (OUT / "head.json").write_text(json.dumps({"validation": acc, **numbers}) + "\n")
 
 
 if __name__ == "__main__":

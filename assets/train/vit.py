@@ -414,14 +414,13 @@ def export(a):
         x = torch.as_tensor(np.stack([v for _, v in part])).permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():
             d.x[[i for i, _ in part]] = torch.cat([encode(weights, c, q) for q in x.split(64)]).numpy()
-    one, none = np.eye(EMBED, dtype="f4"), np.zeros(EMBED, "f4")
-    print("validation:", told(head.accuracy(d, one, none, validation)))
-    temperature, none_cosine = head.calibrate(d, one, none, scale, validation, rng)
+    print("validation:", told(head.accuracy(d, d.x, validation)))
+    temperature, none_cosine = head.calibrate(d, [d.x], scale, validation, rng)
 
     model = json.loads((MODEL / "model.json").read_text())
     model |= {"logit_scale": scale, "temperature": temperature, "none_cosine": none_cosine, "image": c}
     text = {k: v for k, v in load_file(MODEL / "model.safetensors").items() if not k.startswith("image.")}
-    t["image.patch.bias"], t["image.project.bias"] = np.zeros(c["width"], "f4"), none
+    t["image.patch.bias"], t["image.project.bias"] = np.zeros(c["width"], "f4"), np.zeros(EMBED, "f4")
     out = Path(a.model)
     out.mkdir(parents=True, exist_ok=True)
     replace(out / "model.safetensors", lambda f: save_file({k: np.ascontiguousarray(v) for k, v in sorted((t | text).items())}, f))
