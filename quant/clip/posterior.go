@@ -9,7 +9,8 @@ import (
 const (
 	// PosteriorBias is the bias of its logits [Posterior].
 	PosteriorBias = "image.posterior.bias"
-	namesTensor   = "image.names.weight"
+	// PosteriorNames has a column for each class, and no bias [Embed, Posterior].
+	PosteriorNames = "image.names.weight"
 )
 
 // RefPosterior is the end of an image tower with a classifier of K classes, in

@@ -38,7 +38,7 @@ type role int
 
 const (
 	textRole   role = iota // U8, not the device's
-	linearRole             // [N,K] weight of a linear layer; its bias follows, but namesTensor's: it has none
+	linearRole             // [N,K] weight of a linear layer; its bias follows, but PosteriorNames's: it has none
 	stemRole               // the same, F16 only: its rows of patches are not padded for Quant
 	filterRole             // [C,taps] weight of a depthwise layer; its bias follows
 	biasRole               // of the weight before it
@@ -133,7 +133,7 @@ func (l *specs) efficientNetLite(im *Image, embed int) {
 	}
 	l.linear("image.project", qtype.Q8C, embed+1, im.Features)
 	l.linear("image.posterior", qtype.Q8C, im.Posterior, im.Features)
-	l.add(namesTensor, linearRole, qtype.Q8C, embed, im.Posterior)
+	l.add(PosteriorNames, linearRole, qtype.Q8C, embed, im.Posterior)
 }
 
 func (l *specs) vit(im *Image, embed int) {

@@ -82,6 +82,57 @@ func TestPosterior_Kinds(t *testing.T) {
 	}
 }
 
+// TestPosterior_Calibrated: pictures steer the rounding and the kinds of the
+// classifier, but not how its names are rounded.
+func TestPosterior_Calibrated(t *testing.T) {
+	if !isNative {
+		t.Skip("models are converted natively")
+	}
+	in := input(t, "tiny-posterior")
+	var pictures []calibrate.Picture
+	for i := range 6 {
+		pictures = append(pictures, calibrate.Picture{RGBA: enginetest.Picture(80, 70, uint32(i)), W: 80, H: 70})
+	}
+	k, err := convert.Calibrate(in, convert.Calibration{Hosts: []device.Host{newHost()}, Pictures: pictures})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer k.Close()
+	o, err := k.Options(convert.Options{}, convert.Fit{Method: calibrate.GPTQ, Drift: 0.01})
+	if err != nil {
+		t.Fatal(err)
+	}
+	planned := map[string]bool{}
+	for _, c := range o.Kinds {
+		planned[c.Pattern] = true
+	}
+	for _, name := range []string{"image.project.weight", "image.posterior.weight", clip.PosteriorNames} {
+		if !planned[name] {
+			t.Errorf("%s has no place in the plan", name)
+		}
+	}
+	e, float := load(t, convertInput(t, k.Input, o)), load(t, convertDir(t, "tiny-posterior", convert.Options{Float: true}))
+	for seed := range uint32(4) {
+		p := enginetest.Picture(90, 90, 100+seed)
+		if d := numeric.Dot(encode(t, e, p, 90, 90), encode(t, float, p, 90, 90)); d < 0.98 {
+			t.Errorf("picture %d: cosine %v", seed, d)
+		}
+	}
+
+	names, err := in.Tensors.Float32(clip.PosteriorNames)
+	if err != nil {
+		t.Fatal(err)
+	}
+	shape, _ := in.Tensors.Shape(clip.PosteriorNames)
+	want, err := calibrate.Round(calibrate.Clipped, qtype.Q4, names, shape[0], shape[1], nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := o.Round(clip.PosteriorNames, qtype.Q4, names, shape[0], shape[1]); err != nil || !bytes.Equal(got, want) {
+		t.Errorf("names are rounded by what the pictures were of (%v)", err)
+	}
+}
+
 // TestMute: a class that is mute is one whose bias is out of reach; one that is
 // not there is refused.
 func TestMute(t *testing.T) {
