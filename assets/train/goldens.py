@@ -1,7 +1,8 @@
 """Goldens of quant/engine's tests, into quant/engine/testdata.
 
 tiny/: a small random model as a float model directory, with views.bin (RGBA views), texts.json (texts and token ids) and
-golden.safetensors (embeddings of both). tiny-posterior/: the same with a classifier beside the projection. resize.json: what Pillow makes of synthetic pictures. photos200.f16 (after
+golden.safetensors (embeddings of both). tiny-posterior/: the same with a GELU branch and a classifier beside
+the projection. resize.json: what Pillow makes of synthetic pictures. photos200.f16 (after
 "photos"): embeddings of the photographs in photos200.tsv by the float model in MODEL.
 """
 import hashlib
@@ -30,7 +31,7 @@ def bert(vocab):
     return lambda text: t.encode(text, add_special_tokens=False).ids
 
 
-def tiny(posterior=0):
+def tiny(hidden_image=0, posterior=0):
     rng = np.random.default_rng(64)
     blocks = [(3, 1, 1, 8, 12), (5, 2, 6, 12, 20), (3, 1, 4, 20, 20), (3, 2, 2, 20, 28), (5, 1, 3, 28, 28)]
     vocab = "[PAD] [UNK] a photo of ##s mug banana key ##board dog cat red blue , !".split()
@@ -59,7 +60,9 @@ def tiny(posterior=0):
     put("image.features", features, blocks[-1][-1], 2)
     put("image.project", embed + (posterior > 0), features, 1, 0.05)
     if posterior:
-        config["image"]["posterior"] = posterior
+        config["image"] |= {"hidden": hidden_image, "posterior": posterior}
+        put("image.hidden", hidden_image, features, 2)
+        put("image.widen", embed, hidden_image, 1, 0)
         put("image.posterior", posterior, features, 3)
         put("image.names", embed, posterior, np.sqrt(posterior / embed), 0)
     for name in "label.default", "label.ready":
@@ -129,5 +132,5 @@ if __name__ == "__main__":
         photos(*sys.argv[2:])
     else:
         tiny()
-        tiny(posterior=29)
+        tiny(17, 29)
         resize()

@@ -75,13 +75,17 @@ class Reference:
 
     def project(self, features):
         """Pooled features -> embeddings, unit length. Beside a posterior the last row of the projection is the gate."""
-        t = self.t
-        u = features @ t["image.project.weight"].T + t["image.project.bias"]
-        if not self.config["image"].get("posterior"):
-            return F.normalize(u, dim=-1)
-        p = (features @ t["image.posterior.weight"].T + t["image.posterior.bias"]).softmax(-1)
-        q = p @ t["image.names.weight"].T  # not normalised: it is short where p is spread
-        return F.normalize(F.normalize(u[..., :-1], dim=-1) + u[..., -1:].sigmoid() * q, dim=-1)
+        t, c = self.t, self.config["image"]
+        linear = lambda x, name: x @ t[f"image.{name}.weight"].T + t.get(f"image.{name}.bias", 0)
+        u = linear(features, "project")
+        h, gate = (u[..., :-1], u[..., -1:]) if c.get("posterior") else (u, None)
+        if c.get("hidden"):
+            h = h + linear(F.gelu(linear(features, "hidden")), "widen")
+        h = F.normalize(h, dim=-1)
+        if gate is None:
+            return h
+        q = linear(linear(features, "posterior").softmax(-1), "names")  # not normalised: it is short where the posterior is spread
+        return F.normalize(h + gate.sigmoid() * q, dim=-1)
 
     def image(self, views):
         with torch.no_grad():

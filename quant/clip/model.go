@@ -139,7 +139,7 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 		}
 		m.came[layer] = true
 		if n := m.linears[layer]; n != nil {
-			if err := n.putWeight(m.dev, b); err != nil || name != PosteriorNames {
+			if err := n.putWeight(m.dev, b); err != nil || !unbiased(name) {
 				return err
 			}
 			return n.putBias(m, func([]float32, int) {}) // none comes

@@ -59,6 +59,7 @@ var ErrTensor = errors.New("clip: tensor does not fit the model")
 // [channels, k·k] with columns (ky, kx). attn.in.weight is [3·W, W]: rows of
 // queries, of keys, of values. Beside a posterior image.project has one more row,
 // the gate, and image.names.weight [Embed, Posterior] has a column for each class.
+// image.names and image.widen have no bias.
 func (c *Config) Tensors() []TensorSpec {
 	l := &specs{}
 	im, tx := &c.Image, &c.Text
@@ -127,13 +128,19 @@ func (l *specs) efficientNetLite(im *Image, embed int) {
 		width = b.Out
 	}
 	l.linear("image.features", qtype.Q8C, im.Features, width)
-	if im.Posterior == 0 {
-		l.linear("image.project", qtype.Q8C, embed, im.Features)
-		return
+	gate := 0
+	if im.Posterior > 0 {
+		gate = 1
 	}
-	l.linear("image.project", qtype.Q8C, embed+1, im.Features)
-	l.linear("image.posterior", qtype.Q8C, im.Posterior, im.Features)
-	l.add(PosteriorNames, linearRole, qtype.Q8C, embed, im.Posterior)
+	l.linear("image.project", qtype.Q8C, embed+gate, im.Features)
+	if im.Hidden > 0 {
+		l.linear("image.hidden", qtype.Q8C, im.Hidden, im.Features)
+		l.add(widenTensor, linearRole, qtype.Q8C, embed, im.Hidden)
+	}
+	if im.Posterior > 0 {
+		l.linear("image.posterior", qtype.Q8C, im.Posterior, im.Features)
+		l.add(PosteriorNames, linearRole, qtype.Q8C, embed, im.Posterior)
+	}
 }
 
 func (l *specs) vit(im *Image, embed int) {

@@ -16,12 +16,12 @@ import (
 	"lqa/quant/qtype"
 )
 
-// TestPosterior_Reference: a float tower ends as clip.RefPosterior says, for
+// TestPosterior_Reference: a float tower ends as clip.RefHead says, for
 // odd widths and numbers of classes.
 func TestPosterior_Reference(t *testing.T) {
-	for _, c := range []struct{ embed, classes int }{{24, 29}, {23, 1}, {21, 8}, {22, 130}} {
+	for _, c := range []struct{ embed, hidden, classes int }{{24, 17, 29}, {23, 0, 1}, {21, 8, 8}, {22, 1, 130}, {19, 33, 0}} {
 		cfg := enginetest.PosteriorConfig()
-		cfg.Embed, cfg.Image.Posterior = c.embed, c.classes
+		cfg.Embed, cfg.Image.Hidden, cfg.Image.Posterior = c.embed, c.hidden, c.classes
 		cfg.Text.Defaults, cfg.Text.Ready = nil, 0
 		values := enginetest.Values(cfg, 3)
 		var l device.Layout
@@ -51,8 +51,11 @@ func TestPosterior_Reference(t *testing.T) {
 			if err := errors.Join(dev.Write(frame, enginetest.Picture(90, 80, seed)), m.Look(90, 80), m.Encode(got), dev.ReadF32(steps.Linear[at].GEMM.A, features)); err != nil {
 				t.Fatal(err)
 			}
-			clip.RefPosterior(want, features, values["image.project.weight"], values["image.project.bias"],
-				values["image.posterior.weight"], values[clip.PosteriorBias], values["image.names.weight"])
+			clip.RefHead(want, features, &clip.Head{
+				W: values["image.project.weight"], B: values["image.project.bias"],
+				U: values["image.hidden.weight"], A: values["image.hidden.bias"], V: values["image.widen.weight"],
+				C: values["image.posterior.weight"], Z: values[clip.PosteriorBias], N: values[clip.PosteriorNames],
+			})
 			for i, w := range want {
 				if d := got[i] - w; d < -1e-5 || d > 1e-5 {
 					t.Errorf("%+v, picture %d: [%d] is %v, want %v", c, seed, i, got[i], w)
@@ -67,7 +70,7 @@ func TestPosterior_Reference(t *testing.T) {
 func TestPosterior_Kinds(t *testing.T) {
 	float := load(t, convertDir(t, "tiny-posterior", convert.Options{Float: true}))
 	for kind, least := range map[qtype.Kind]float32{qtype.Q4: 0.98, qtype.Q5: 0.99, qtype.Q6: 0.995, qtype.Q7: 0.995, qtype.Q8C: 0.998, "q4g32": 0.98, qtype.F16: 1 - 1e-6} {
-		o := convert.Options{Float: kind == qtype.F16, Kinds: []calibrate.Choice{{Pattern: "*", Kind: qtype.F16}, {Pattern: "image.posterior.weight", Kind: kind}, {Pattern: "image.names.weight", Kind: kind}},
+		o := convert.Options{Float: kind == qtype.F16, Kinds: []calibrate.Choice{{Pattern: "*", Kind: qtype.F16}, {Pattern: "image.posterior.weight", Kind: kind}, {Pattern: "image.names.weight", Kind: kind}, {Pattern: "image.widen.weight", Kind: kind}, {Pattern: "image.hidden.weight", Kind: kind}},
 			Keep: []string{"image.block.*.depthwise.weight"}}
 		e := load(t, convertDir(t, "tiny-posterior", o))
 		for seed := range uint32(5) {
@@ -106,7 +109,7 @@ func TestPosterior_Calibrated(t *testing.T) {
 	for _, c := range o.Kinds {
 		planned[c.Pattern] = true
 	}
-	for _, name := range []string{"image.project.weight", "image.posterior.weight", clip.PosteriorNames} {
+	for _, name := range []string{"image.project.weight", "image.hidden.weight", "image.widen.weight", "image.posterior.weight", clip.PosteriorNames} {
 		if !planned[name] {
 			t.Errorf("%s has no place in the plan", name)
 		}
@@ -146,12 +149,18 @@ func TestMute(t *testing.T) {
 	}
 	shape := []int{len(bias)}
 	file := convertInput(t, in, convert.Options{})
-	e, err := open(file, 0, 7, len(bias)-1, 7)
+	mute := []int{7} // twice
+	for class := range len(bias) {
+		if class%4 != 1 {
+			mute = append(mute, class)
+			bias[class] = -65504
+		}
+	}
+	e, err := open(file, mute...)
 	if err != nil {
 		t.Fatal(err)
 	}
 	loadAll(t, e)
-	bias[0], bias[7], bias[len(bias)-1] = -65504, -65504, -65504
 	in.Tensors = convert.With(in.Tensors, clip.PosteriorBias, shape, bias)
 	p := enginetest.Picture(80, 60, 2)
 	x := encode(t, e, p, 80, 60)

@@ -71,11 +71,11 @@ func SHQ(t testing.TB, seed uint64, float bool) []byte {
 	return SHQOf(t, Config(), seed, float)
 }
 
-// PosteriorConfig is Config with a classifier of no whole number of vectors
-// beside the projection.
+// PosteriorConfig is Config with a GELU branch and a classifier, both of no whole
+// number of vectors, beside the projection.
 func PosteriorConfig() *clip.Config {
 	cfg := Config()
-	cfg.Image.Posterior = 29
+	cfg.Image.Hidden, cfg.Image.Posterior = 17, 29
 	return cfg
 }
 
