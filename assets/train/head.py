@@ -4,9 +4,9 @@ and, behind a learned gate, the backbone's own classifier, whose likely names' e
 What it is taught, a batch at a time: the name of the picture among the whole bank and among its own set's names; the
 classifier's posterior over ImageNet names, mapped to the bank; captions; 1,000 real CLIP image embeddings. Beside
 pictures stand synthetic features, made anew in every batch from the classifier's rows, one ImageNet name each: they
-keep in the head what the backbone knows of things that few pictures here show. SOUP heads that saw other orders of the same are averaged.
+keep in the head what the backbone knows of things that few pictures here show. HEADS of them are averaged.
 
-OUT/head.npz: the tensors of Head, centre [512], scale, temperature, none_cosine, trained (a factor).
+OUT/head.npz: the tensors of Head, mean [512] (of the embeddings), centre [512], scale, temperature, none_cosine, trained (a factor).
 """
 import json
 import os
@@ -23,10 +23,11 @@ import data
 import text_space
 import wordnet
 from paths import MODELS, OUT, SEED, THREADS, replace
+from reference import Reference
 
-EPOCHS, BATCH, RATE = 14, 768, 2e-3
-HIDDEN = 512  # width of the GELU branch
-SOUP = 3
+EPOCHS, BATCH, RATE = 18, 768, 2e-3
+HEADS = 3  # heads that saw other orders of the same; they ship as one
+HIDDEN = 192  # width of the GELU branch of each
 CAMERAS = 3  # views a picture beside the product's own, which half of the batch has
 SYNTHETIC = 0.4  # share of a batch
 SHARP_WEIGHT = 3  # how often a sharp picture stands in an epoch
@@ -314,15 +315,10 @@ class Head(torch.nn.Module):
             self.out.weight.copy_(a / self.BRANCH)
             self.names.copy_(torch.as_tensor(t["image.names.weight"]))
 
-    def embed(self, x):
-        """Features [n, 1280] -> embeddings [n, 512], NumPy."""
-        with torch.no_grad():
-            return torch.cat([self(torch.as_tensor(p)) for p in np.array_split(x, len(x) // 4096 + 1)]).numpy()
-
 
 def train(d, tr, classes, bias, device="cpu", epochs=EPOCHS, seed=SEED, warm=None):
     """On d.views, d.logits; classes, bias: the classifier. -> Head, scale."""
-    torch.manual_seed(SEED)  # where all heads of a soup begin
+    torch.manual_seed(seed)
     rng, g = np.random.default_rng(seed), torch.Generator(device).manual_seed(seed)
     t = lambda a: torch.as_tensor(a, device=device)
     teach, synthetic, broader = Teaching(d, device), Synthetic(d, classes, bias, device), Broader(d, device)
@@ -365,29 +361,62 @@ def train(d, tr, classes, bias, device="cpu", epochs=EPOCHS, seed=SEED, warm=Non
     return net.cpu(), log_scale.exp().item()
 
 
-def soup(d, tr, classes, bias, warm=None):
-    """-> the average of SOUP heads, and of their scales. A head that is done is kept in OUT: a cut run goes on."""
-    parts = []
-    for i in range(SOUP):
+def heads(d, tr, classes, bias, warm=None):
+    """-> HEADS heads, and the mean of their scales. A head that is done is kept in OUT: a cut run goes on."""
+    out, scales = [], []
+    for i in range(HEADS):
         path = OUT / f"head{i}.pt"
         if not path.exists():
-            net, scale = train(d, tr, classes, bias, seed=SEED + i, warm=warm)
+            net, scale = train(d, tr, classes, bias, seed=SEED + i, warm=warm and parted(warm, i))
             replace(path, lambda p: torch.save({"net": net.state_dict(), "scale": scale}, p))
-        parts.append(torch.load(path, weights_only=True))
-    net = Head(d, parts[0]["net"]["mu"], parts[0]["net"]["sd"], classes, bias)
-    net.load_state_dict({k: sum(p["net"][k] for p in parts) / SOUP for k in parts[0]["net"]})
-    return net, sum(p["scale"] for p in parts) / SOUP
+        part = torch.load(path, weights_only=True)
+        net = Head(d, part["net"]["mu"], part["net"]["sd"], classes, bias)
+        net.load_state_dict(part["net"])
+        out.append(net)
+        scales.append(part["scale"])
+    return out, sum(scales) / HEADS
+
+
+def united(parts):
+    """Tensors of several heads -> those of one whose h, before its length is taken, is the mean of theirs: the GELU branches side by side."""
+    mean = lambda k: sum(p[k] for p in parts) / len(parts)
+    one = {k: mean(k) for k in parts[0]}
+    for k in "image.hidden.weight", "image.hidden.bias":
+        one[k] = np.concatenate([p[k] for p in parts])
+    one["image.widen.weight"] = np.concatenate([p["image.widen.weight"] for p in parts], 1) / len(parts)
+    return one
+
+
+def parted(t, i):
+    """What united made of part i, as far as it is still there."""
+    at = slice(i * HIDDEN, (i + 1) * HIDDEN)
+    return t | {
+        "image.hidden.weight": t["image.hidden.weight"][at], "image.hidden.bias": t["image.hidden.bias"][at],
+        "image.widen.weight": t["image.widen.weight"][:, at] * HEADS,
+    }
+
+
+class Embedder:
+    """The tensors of a head, at work."""
+
+    def __init__(self, tensors):
+        self.reference = Reference({"image": {"hidden": len(tensors["image.hidden.bias"]), "posterior": len(tensors["image.posterior.bias"])}}, tensors)
+
+    def __call__(self, x):
+        """Features [n, 1280] -> embeddings [n, 512]."""
+        with torch.no_grad():
+            return torch.cat([self.reference.project(torch.as_tensor(p)) for p in np.array_split(x, len(x) // 4096 + 1)]).numpy()
 
 
 def correction(d, out, va, strange):
     """Trained names draw pictures of untrained ones to themselves, so the rows of trained names are made shorter by one factor: the least
-    at which validation pictures, told among their own names and the 100 names strange [100, 512] of no picture, lose less than half a point."""
+    at which validation pictures, told among their own names and the 100 names strange [100, 512] of no picture, lose less than a point."""
     va = va[(d.y[va] >= 0) & (d.own[d.set[va]].sum(1) > 1)]
     own = out[va] @ d.text.T
     own[~d.own[d.set[va]]] = -9
     best, right, other = own.max(1), own.argmax(1) == d.y[va], (out[va] @ strange.T).max(1)
     kept = lambda f: float((right & (f * best > other)).mean())
-    factor = min(f for f in np.arange(0.8, 1.001, 0.01) if kept(f) > kept(1) - 0.005)
+    factor = min(f for f in np.arange(0.8, 1.001, 0.01) if kept(f) > kept(1) - 0.01)
     print(f"trained names: rows times {factor:.2f}; right among own and strange names {100 * kept(1):.1f} -> {100 * kept(factor):.1f} %")
     return float(factor)
 
@@ -447,16 +476,18 @@ def main(leave_out=()):
         net, _ = train(d, often(d, tr), classes, bias)
         full = dataset()
         rows = np.where(np.isin(full.set, [full.sets.index(s) for s in leave_out]))[0]
-        print("left out", accuracy(full, net.embed(full.x), rows))
+        print("left out", accuracy(full, Embedder(net.tensors())(full.x), rows))
         return
-    net, scale = soup(d, often(d, tr), classes, bias, warm)
-    out = net.embed(d.x)
+    parts, scale = heads(d, often(d, tr), classes, bias, warm)
+    tensors = united([p.tensors() for p in parts])
+    embed = Embedder(tensors)
+    out = embed(d.x)
     acc = accuracy(d, out, va)
     print("validation", acc, "mean", round(np.mean(list(acc.values())), 1))
     trained = correction(d, out, va, strange_names(d, rng))
-    temperature, none = calibrate(d, [out] + [net.embed(v) for v in d.views[1:]], scale, va, rng, trained)
+    temperature, none = calibrate(d, [out] + [embed(v) for v in d.views[1:]], scale, va, rng, trained)
     numbers = dict(scale=scale, temperature=temperature, none_cosine=none, trained=trained)
-    replace(OUT / "head.npz", lambda p: np.savez(p.open("wb"), centre=d.centre, **numbers, **net.tensors()))
+    replace(OUT / "head.npz", lambda p: np.savez(p.open("wb"), centre=d.centre, mean=out[tr].mean(0), **numbers, **tensors))
     (OUT / "head.json").write_text(json.dumps({"validation": acc, **numbers}) + "\n")
 
 
