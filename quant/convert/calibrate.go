@@ -113,9 +113,9 @@ func (c *Calibrated) Options(o Options, f Fit) (Options, error) {
 }
 
 // round is calibrate.Round with the statistics. Those of a posterior say what
-// classes the pictures were of, which is nothing to round its names by: with
-// two dozen pictures and 4 bits GPTQ brings other pictures' mean cosine from 0.9990 to
-// 0.9983, the worst of 102 from 0.9986 to 0.9873.
+// the pictures were of, which is nothing to round its names by: at 4 bits, with 24
+// pictures or 128, GPTQ brings other pictures' mean cosine from 0.9990 to 0.9983 or
+// 0.9976, the worst of 102 from 0.9986 to 0.987 or 0.985.
 func (c *Calibrated) round(m calibrate.Method) calibrate.Rounder {
 	return func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
 		layer := c.Stats.Layer(strings.TrimSuffix(name, ".weight"))
