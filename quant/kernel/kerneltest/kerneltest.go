@@ -376,11 +376,9 @@ func softmaxPool(t *testing.T, newHost func() device.Host) {
 }
 
 func softmax(t *testing.T, newHost func() device.Host) {
-	for _, n := range []int{1, 2, 3, 4, 5, 7, 30, 999, 1000} {
-		for _, spread := range []float32{0, 0.1, 5, 65504, 3e38} { // from 65504 on one takes all
-			for _, middle := range []float32{0, -60000} { // as low as classes that are mute
-				t.Run(fmt.Sprint(n, spread, middle), func(t *testing.T) { newBench(t, newHost()).softmax(n, spread, middle) })
-			}
+	for _, n := range []int{1, 3, 4, 6, 29, 1000} {
+		for _, s := range []struct{ spread, middle float32 }{{0.1, 0}, {5, -60000}, {65504, 0}, {3e38, 0}} { // even; all mute; one takes all
+			t.Run(fmt.Sprint(n, s), func(t *testing.T) { newBench(t, newHost()).softmax(n, s.spread, s.middle) })
 		}
 	}
 }
@@ -408,8 +406,8 @@ func (b *bench) softmax(n int, spread, middle float32) {
 }
 
 func gate(t *testing.T, newHost func() device.Host) {
-	for _, n := range []int{1, 3, 4, 7, 24, 512} {
-		for _, logit := range []float32{0, 0.7, -3, 100, -100, 65504, -65504, 3e38, -3e38} {
+	for _, n := range []int{1, 3, 4, 512} {
+		for _, logit := range []float32{0, 0.7, 100, -65504, 3e38} {
 			t.Run(fmt.Sprint(n, logit), func(t *testing.T) { newBench(t, newHost()).gate(n, logit, 3) })
 		}
 		t.Run(fmt.Sprint(n, " zero"), func(t *testing.T) { newBench(t, newHost()).gate(n, 1, 0) }) // no direction
