@@ -36,23 +36,17 @@ def ready_names():
     return sorted(list(dict.fromkeys(DEFAULTS + desk + list(text_space.ALIASES) + signs + plain(data.imagenet()) + listed + things))[:READY])
 
 
-def trained_names():
-    """Names that pictures, or the classifier's posterior, have been taught by, or told apart from on purpose."""
-    d = head.Labels.make()
-    rows = np.concatenate([d.y[d.y >= 0], d.to_bank[d.known()], *map(np.array, d.broader.values())])
-    return {d.names[i] for i in np.unique(rows)} | set(data.BESIDE)
-
-
 def main():
     made = dict(np.load(OUT / "head.npz"))
     corpus = json.loads((OUT / "corpus.json").read_text())
     bag = torch.load(OUT / "bag.pt", map_location="cpu", weights_only=True)["net"]
     bag = {k: v.float().numpy() for k, v in bag.items()}
     image, tensors = backbone.tower()
-    names, trained = ready_names(), trained_names()
+    d = head.Labels.make()
+    names, trained = ready_names(), {d.names[i] for i in d.trained()}
     # Trained names' rows are shorter (head.correction).
     length = lambda n: np.array([made["trained"] if k in trained else 1 for k in n])[:, None]
-    rows = lambda n: (text_space.unit(text_space.embed(n) - made["centre"]) * length(n)).astype("f4")
+    rows = lambda n: (text_space.unit(text_space.embed(n, data.PERMISSIVE) - made["centre"]) * length(n)).astype("f4")
     tensors |= {k: v for k, v in made.items() if k.startswith("image.")}
     image |= {"hidden": len(made["image.hidden.bias"]), "posterior": len(made["image.posterior.bias"])}
     tensors |= {

@@ -123,7 +123,7 @@ def compute(folder, tars, views, seed=0):
 
 def main():
     torch.set_num_threads(1)
-    train = [data.tar_of(s) for s in data.SOFT + data.SHARP + ["pairs"]]
+    train = [data.tar_of(s) for s in data.SOFT + data.SHARP + data.OTHERS]
     rest = sorted(p for p in [*DATA.glob("*/*.tar"), *DATA.glob("sharp/*/*.tar"), *DATA.glob("streams/*/*.tar")] if p not in train)
     match sys.argv[1:]:
         case ["camera", n]:

@@ -32,6 +32,7 @@ CAMERAS = 3  # views a picture beside the product's own, which half of the batch
 SYNTHETIC = 0.4  # share of a batch
 SHARP_WEIGHT = 3  # how often a sharp picture stands in an epoch
 VALIDATION = 0.05  # of every train split
+ALPHA = 4.44  # see Synthetic; what all sets together say
 KNOWLEDGE = 1.0  # weight of the classifier's posterior among its own names
 BROADER = 0.1  # how often an ImageNet name gives way to a broader one (beagle, dog): people ask for dogs
 
@@ -63,7 +64,7 @@ class Labels:
         above = wordnet.broader(d.names)
         d.broader = {int(k): [at[n] for n in up] for k, up in zip(d.to_bank, above) if k >= 0 and up}
         d.broader |= {at[n]: [at[o] for o in others] for n, others in data.ALSO.items()}
-        d.sets = [s for s in data.SOFT + ["pairs"] + data.SHARP if s not in leave_out]
+        d.sets = [s for s in data.SOFT + data.OTHERS + data.SHARP if s not in leave_out]
         d.own, d.members, parts = np.zeros((len(d.sets), len(d.names)), bool), [], []
         for i, s in enumerate(d.sets):
             members = data.members(data.tar_of(s))
@@ -113,6 +114,11 @@ class Labels:
         """ImageNet classes whose names stand in the bank."""
         return np.where(self.to_bank >= 0)[0]
 
+    def trained(self):
+        """Names that pictures, or the classifier's posterior, are taught by, or that are told apart from them on purpose."""
+        rows = [self.y[self.y >= 0], self.to_bank[self.known()], *map(np.array, self.broader.values())]
+        return set(np.concatenate(rows).tolist()) | {self.names.index(n) for n in data.BESIDE}
+
     def sharp(self):
         """Which rows are of sharp sets."""
         return np.isin(self.set, [i for i, s in enumerate(self.sets) if s in data.SHARP])
@@ -158,11 +164,14 @@ class Synthetic:
         cov = residual.T @ residual / len(residual)
         direction = (w - w.mean(0)) @ cov
         of = {int(k): i for i, k in enumerate(y)}
-        sets = [d.sets.index(s) for s in ("tiny_imagenet", "imagenette")]
+        sets = [d.sets.index(s) for s in ("tiny_imagenet", "imagenette") if s in d.sets]
         seen = [q for q in np.where(big)[0] if u[q] // 100000 in sets and int(u[q] % 100000) in of]
         a, t = direction[[of[int(u[q] % 100000)] for q in seen]], mean[seen]
-        a, t = a - a.mean(0), t - t.mean(0)
-        self.alpha = float((a * t).sum() / (a * a).sum())
+        if len(seen) > 1:
+            a, t = a - a.mean(0), t - t.mean(0)
+            self.alpha = float((a * t).sum() / (a * a).sum())
+        else:  # without ImageNet's pictures: what they say
+            self.alpha = ALPHA
         t = lambda a: torch.as_tensor(a, device=device)
         self.w, self.b, self.y, self.residual, self.direction = t(w), t(b), t(y), t(residual), t(direction)
         self.mean = t(d.x[d.sharp()].mean(0))
@@ -184,7 +193,7 @@ class Broader:
         names, count, share = np.zeros((len(d.names), most), int), np.zeros(len(d.names), int), np.zeros(len(d.names), "f4")
         for k, up in d.broader.items():
             names[k, : len(up)], count[k] = up, len(up)
-            share[k] = 0.3 if d.names[k] in data.ALSO else BROADER
+            share[k] = 0.2 if d.names[k] in data.ALSO else BROADER
         self.names, self.count, self.share = (torch.as_tensor(a, device=device) for a in (names, count, share))
 
     def __call__(self, y, g):
@@ -219,12 +228,14 @@ class Teaching:
         self.captions, self.clip, self.imagenet = t(d.captions).float(), t(d.clip).float(), t(d.to_bank[d.known()])
         own = np.concatenate([d.own, np.isin(np.arange(len(d.text)), d.to_bank)[None]])  # the last: synthetic features
         self.own = torch.where(t(own), 0.0, -1e4)
+        # Names that no picture is taught by stand in no sum: else pictures learn to be none of them, and so none of what people ask for.
+        self.strange = torch.where(torch.isin(torch.arange(len(d.text)), torch.as_tensor(sorted(d.trained()))).to(device), 0.0, -1e4)
         self.signs = t(np.array([s == "sign_digits" for s in d.sets] + [False]))  # the classifier knows nothing of hand signs
 
     def __call__(self, step, out, scale, y, wide, sets, p, said, pair):
         """out [n, 512] unit length; y (-1: none); wide: y stands above the true name; p [n, known] posterior."""
         text = self.texts[step % 2]
-        logits, named, yc, signs = scale * out @ text.T, y >= 0, y.clamp(min=0), self.signs[sets]
+        logits, named, yc, signs = scale * out @ text.T + self.strange, y >= 0, y.clamp(min=0), self.signs[sets]
         lp = logits.log_softmax(1)
         hard = torch.where(named, torch.where(signs, 1.0, 0.7), 0.0)
         loss = -(hard * lp.gather(1, yc[:, None])[:, 0] + (1 - hard) * (lp[:, self.imagenet] * p).sum(1)).mean()
