@@ -49,11 +49,19 @@ func step(n, limit int) int {
 	return (n + limit - 1) / limit
 }
 
-// embed returns the embeddings of every step-th picture of s. They come from
-// the folder keep if they are there, made by this model of this tar; the first
+// effect is a change of the pictures before they are encoded.
+type effect struct {
+	name string // kept embeddings are found by it; "" for none
+	// apply changes the view [side][side][4] of the picture of this number; the
+	// same number gives the same bytes, whichever engine has it.
+	apply func(picture int, rgba []byte, side int) error
+}
+
+// embed returns the embeddings of every step-th picture of s, changed by fx. They
+// come from the folder keep if they are there, made by this model of this tar; the first
 // one is then encoded again, and if a bit differs, all are.
-func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep string, p *progress.Bar) (*features, error) {
-	name, err := keptName(m, s, every)
+func embed(ctx context.Context, m *model, s *dataset.Split, every int, fx effect, keep string, p *progress.Bar) (*features, error) {
+	name, err := keptName(m, s, every, fx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +69,7 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 	if b, err := os.ReadFile(name); err == nil {
 		f, err := decodeFeatures(b, m.Width, len(s.Classes))
 		if err == nil {
-			err = f.verify(m, s)
+			err = f.verify(m, s, fx)
 		}
 		if err == nil {
 			p.Add(int64(len(f.Class)))
@@ -69,7 +77,7 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 		}
 		p.Note("%s: %v: encoding anew", name, err)
 	}
-	f, err := encodeAll(ctx, m, s, every, p)
+	f, err := encodeAll(ctx, m, s, every, fx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +94,7 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 
 // keptName binds embeddings to the model, to the tar's content, to which of its
 // pictures are taken and to how this program prepares them.
-func keptName(m *model, s *dataset.Split, every int) (string, error) {
+func keptName(m *model, s *dataset.Split, every int, fx effect) (string, error) {
 	file, err := os.Open(s.Tar)
 	if err != nil {
 		return "", err
@@ -94,6 +102,9 @@ func keptName(m *model, s *dataset.Split, every int) (string, error) {
 	defer file.Close()
 	h := sha256.New()
 	fmt.Fprintf(h, "decode 2, every %d, model %s\n", every, m.Hash)
+	if fx.name != "" {
+		fmt.Fprintf(h, "effect %q\n", fx.name)
+	}
 	for _, c := range s.Classes { // their order is what Class counts
 		fmt.Fprintf(h, "%q\n", c.Folder)
 	}
@@ -107,14 +118,14 @@ var errStop = errors.New("stop")
 
 // verify encodes the first readable picture again: kernels may have changed
 // since.
-func (f *features) verify(m *model, s *dataset.Split) error {
+func (f *features) verify(m *model, s *dataset.Split, fx effect) error {
 	n := slices.IndexFunc(f.Embeddings, func(e []float32) bool { return e != nil })
 	if n != 0 {
 		return nil
 	}
 	again := make([]float32, m.Width)
 	err := s.Each(1, func(p dataset.Picture) error {
-		if err := encodeOne(m.engines[0], p, again); err != nil {
+		if err := encodeOne(m.engines[0], p, 0, fx, again); err != nil {
 			return err
 		}
 		return errStop
@@ -132,7 +143,7 @@ func (f *features) verify(m *model, s *dataset.Split) error {
 // fault, not the model's.
 var errUnreadable = errors.New("unreadable")
 
-func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
+func encodeOne(e encoder, p dataset.Picture, number int, fx effect, dst []float32) error {
 	if p.Err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, p.Err)
 	}
@@ -143,12 +154,19 @@ func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
 	if err := e.SetFrame(rgba, w, h); err != nil {
 		return fmt.Errorf("%s: %w", p.Name, err)
 	}
+	if fx.apply != nil {
+		side := e.ViewSize()
+		view := make([]byte, 4*side*side)
+		if err := errors.Join(e.View(view), fx.apply(number, view, side), e.SetView(view)); err != nil {
+			return fmt.Errorf("%s, %s: %w", p.Name, fx.name, err)
+		}
+	}
 	return e.Encode(dst)
 }
 
 // encodeAll reads the tar once and encodes on all engines; each result goes to
 // its picture's place, so their number changes nothing.
-func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *progress.Bar) (*features, error) {
+func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, fx effect, p *progress.Bar) (*features, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	type job struct {
@@ -165,7 +183,7 @@ func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *pr
 			for j := range jobs {
 				start := time.Now()
 				dst := make([]float32, m.Width)
-				switch err := encodeOne(e, j.picture, dst); {
+				switch err := encodeOne(e, j.picture, j.at, fx, dst); {
 				case errors.Is(err, errUnreadable):
 					p.Note("%s/%s: %v", s.Set, s.Name, err)
 				case err != nil:
