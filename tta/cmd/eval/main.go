@@ -25,6 +25,7 @@ var suites = []struct {
 }{
 	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
+	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
 }
 
 func main() {
@@ -73,6 +74,7 @@ that a second run takes seconds.`,
 			&cli.StringFlag{Name: "model", Usage: "`FILE`.shq (default: the newest in assets)"},
 			&cli.StringFlag{Name: "float", Usage: "suite quant: `FOLDER` of the float model", Value: filepath.Join("build", "train", "model")},
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
+			&cli.StringFlag{Name: "models", Usage: "suite real-clip: `FOLDER` with CLIP's embeddings", Value: "../shared/models", Sources: cli.EnvVars("LQA_MODELS")},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` of better wordings, label and wording a line; \"\" for none", Value: filepath.Join("assets", "prompts.tsv")},
 			&cli.StringSliceFlag{Name: "sets", Usage: "only these `SETS`, by folder name"},
 			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
@@ -82,7 +84,7 @@ that a second run takes seconds.`,
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			r := &run{
-				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), keep: c.String("keep"), markdown: c.String("markdown"),
+				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), models: c.String("models"), keep: c.String("keep"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
 				stdout: stdout, progress: progress.New(stderr, false),
 			}

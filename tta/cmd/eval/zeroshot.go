@@ -19,10 +19,10 @@ import (
 
 // run is what the command line asked for.
 type run struct {
-	modelFile, float, data, keep, markdown string
-	prompts                                dataset.Prompts
-	sets                                   []string
-	limit, jobs                            int
+	modelFile, float, data, models, keep, markdown string
+	prompts                                        dataset.Prompts
+	sets                                           []string
+	limit, jobs                                    int
 
 	stdout   io.Writer
 	progress *progress.Bar
