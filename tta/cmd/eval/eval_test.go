@@ -37,6 +37,21 @@ func (f *fakeEncoder) SetFrame(rgba []byte, w, h int) error {
 	return f.broken
 }
 
+func (f *fakeEncoder) ViewSize() int { return 8 }
+
+// View is the first pixel all over.
+func (f *fakeEncoder) View(dst []byte) error {
+	for i := range dst {
+		dst[i] = 255
+		if i%4 < 3 {
+			dst[i] = byte(f.rgb[i%4])
+		}
+	}
+	return nil
+}
+
+func (f *fakeEncoder) SetView(rgba []byte) error { return f.SetFrame(rgba, 8, 8) }
+
 func (f *fakeEncoder) Encode(dst []float32) error {
 	f.encoded.Add(1)
 	clear(dst)

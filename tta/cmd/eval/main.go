@@ -25,8 +25,15 @@ var suites = []struct {
 }{
 	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
+	{"shift", "every adapter on shifted streams of pictures and on real video: as published, and as cameras see", shiftSuite},
 	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
 }
+
+// Bounds of --pool and --seeds.
+const (
+	maxPool  = 1 << 16
+	maxSeeds = 1000
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -80,16 +87,30 @@ that a second run takes seconds.`,
 			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
 			&cli.IntFlag{Name: "jobs", Usage: "encode on `N` engines at once", Value: 2},
 			&cli.StringFlag{Name: "keep", Usage: "`FOLDER` for embeddings", Value: filepath.Join("build", "eval")},
+			&cli.IntFlag{Name: "pool", Usage: "suites shift, teach, soak: about `N` frames a set and condition", Value: 1200},
+			&cli.IntFlag{Name: "seeds", Usage: "streams a condition; of real video at most 5", Value: 10},
+			&cli.StringSliceFlag{Name: "streams", Usage: "suite shift: only these `KINDS` of streams"},
+			&cli.StringSliceFlag{Name: "corruptions", Usage: "suite shift: these `NAMES` of ImageNet-C's in place of five; all for all 15"},
+			&cli.StringSliceFlag{Name: "adapters", Usage: "only these `NAMES`"},
+			&cli.BoolFlag{Name: "ablations", Usage: "adapters without one of their parts, too"},
+			&cli.StringFlag{Name: "plots", Usage: "draw accuracy over time and reliability as SVG into `FOLDER`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the results as a table to `FILE` too"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			r := &run{
 				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), models: c.String("models"), keep: c.String("keep"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
-				stdout: stdout, progress: progress.New(stderr, false),
+				streamOptions: streamOptions{
+					pool: c.Int("pool"), seeds: c.Int("seeds"), kinds: c.StringSlice("streams"), corruptions: c.StringSlice("corruptions"),
+					adapters: c.StringSlice("adapters"), ablations: c.Bool("ablations"), plots: c.String("plots"),
+				},
+				stdout: stdout, stderr: stderr, progress: progress.New(stderr, false),
 			}
 			if r.limit < 0 || r.jobs < 1 || r.jobs > 64 {
 				return fmt.Errorf("--limit %d, --jobs %d: out of range", r.limit, r.jobs)
+			}
+			if r.pool < 1 || r.pool > maxPool || r.seeds < 1 || r.seeds > maxSeeds {
+				return fmt.Errorf("--pool %d, --seeds %d: out of range", r.pool, r.seeds)
 			}
 			var err error
 			if r.prompts, err = readPrompts(c.String("prompts"), c.IsSet("prompts"), r.progress); err != nil {

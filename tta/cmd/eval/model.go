@@ -16,6 +16,9 @@ import (
 // encoder is what measuring needs of an engine; tests bring their own.
 type encoder interface {
 	SetFrame(rgba []byte, w, h int) error
+	ViewSize() int
+	View(dst []byte) error
+	SetView(rgba []byte) error
 	Encode(dst []float32) error
 	EmbedText(labels []string) ([][]float32, error)
 	Known(labels []string) []bool

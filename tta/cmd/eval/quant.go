@@ -164,7 +164,7 @@ func (r *run) compare(ctx context.Context, name string, size *made, splits []dat
 	defer r.progress.End()
 	for i := range splits {
 		s := &splits[i]
-		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), r.keep, r.progress)
+		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), effect{}, r.keep, r.progress)
 		if err != nil {
 			return nil, nil, err
 		}

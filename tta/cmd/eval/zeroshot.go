@@ -23,8 +23,10 @@ type run struct {
 	prompts                                        dataset.Prompts
 	sets                                           []string
 	limit, jobs                                    int
+	streamOptions
 
 	stdout   io.Writer
+	stderr   io.Writer
 	progress *progress.Bar
 }
 
@@ -95,7 +97,7 @@ func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) er
 	for i := range splits {
 		s := &splits[i]
 		r.progress.On(s.Set + "/" + s.Name)
-		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), r.keep, r.progress)
+		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), effect{}, r.keep, r.progress)
 		if err != nil {
 			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
 		}
