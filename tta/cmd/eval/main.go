@@ -26,6 +26,7 @@ var suites = []struct {
 	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
 	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
+	{"memory", "peak memory of adaptation: ours beside gradients in PyTorch ($LQA_PYTHON), ViT-B/16", memorySuite},
 }
 
 func main() {
