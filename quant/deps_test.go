@@ -61,6 +61,8 @@ var arrows = []arrow{
 	{"quant/picture", []string{"golang.org/x/image/draw"}, "files of pictures to pixels, for the tools: the browser decodes its own"},
 	{"quant/cmd/...", []string{"quant/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools of the engine do not adapt"},
 	{"tta/shift", []string{"quant/numeric"}, "corruptions know no model and no method"},
+	{"tta/shift/corrupt", []string{"quant/numeric", "tta/shift"}, "published corruptions, for measuring: apart, so that they cost the download nothing"},
+	{"tta/shift/order", []string{"tta/shift"}, "orders are functions of labels and seed: they know no frames"},
 	{"tta", []string{"quant/numeric", "quant/qtype", "tta/shift"}, "a session is handed an Encoder and knows no device"},
 	{"tta/cmd/...", []string{"quant/...", "tta/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools wire everything together, outside the browser"},
 	{"wasm/proto", []string{"quant/json"}, "both sides share it, so it may drag in neither"},
