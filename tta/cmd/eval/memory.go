@@ -26,6 +26,7 @@ import (
 	"lqa/quant/qtype"
 	"lqa/quant/shq"
 	"lqa/tta"
+	"lqa/tta/shift"
 )
 
 // The suite memory measures what adaptation costs as a whole process, from its
@@ -234,12 +235,12 @@ func measureMemory(ctx context.Context, name string) (memoryResult, error) {
 	}
 
 	var answer tta.Result
-	x, seed := make([]float32, c.Embed), newSplitmix(0, 0)
+	x, source := make([]float32, c.Embed), shift.NewSource(0)
 	rgba := make([]byte, 640*480*4)
 	begin := time.Now()
 	for i := range memoryFrames {
 		for k := range rgba {
-			rgba[k] = byte(seed.next())
+			rgba[k] = byte(source.Next())
 		}
 		if err := errors.Join(e.SetFrame(rgba, 640, 480), e.Encode(x)); err != nil {
 			return res, err
@@ -252,7 +253,7 @@ func measureMemory(ctx context.Context, name string) (memoryResult, error) {
 	for i := range streamFrames {
 		// Near one label each, so that all caches fill.
 		for k, v := range text[i%len(text)] {
-			x[k] = v + (float32(seed.next()>>40)/(1<<24)-0.5)/16
+			x[k] = v + (float32(source.Next()>>40)/(1<<24)-0.5)/16
 		}
 		numeric.Normalize(x)
 		if err := session.Frame(time.Duration(memoryFrames+i)*frameTime, x, &answer); err != nil {
