@@ -27,6 +27,7 @@ var suites = []struct {
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
 	{"shift", "every adapter on shifted streams of pictures and on real video: as published, and as cameras see", shiftSuite},
 	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
+	{"memory", "peak memory of adaptation: ours beside gradients in PyTorch ($LQA_PYTHON), ViT-B/16", memorySuite},
 }
 
 // Bounds of --pool and --seeds.

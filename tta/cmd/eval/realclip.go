@@ -14,6 +14,7 @@ import (
 	"lqa/quant/numeric"
 	"lqa/tta"
 	"lqa/tta/cmd/eval/npy"
+	"lqa/tta/shift/order"
 )
 
 // The suite real-clip runs every adapter on embeddings of OpenAI's CLIP
@@ -29,7 +30,7 @@ const (
 	realClipSeeds  = 10
 	realClipFrames = 500 // a stream
 	realClipScale  = 100 // CLIP's own
-	frameTime      = time.Second / 5
+	frameTime      = time.Second / order.FPS
 )
 
 // pool is embeddings with their labels and what they are asked.
@@ -68,12 +69,11 @@ func realClipSuite(ctx context.Context, r *run) error {
 	if err != nil {
 		return err
 	}
-	orders := realClipOrders()
-	r.progress.Begin("streams", int64(len(orders)*len(tta.Methods)*realClipSeeds), "streams")
+	r.progress.Begin("streams", int64(len(realClipOrders)*len(tta.Methods)*realClipSeeds), "streams")
 	defer r.progress.End()
 	out := json.NewEncoder(r.stdout)
 	var all []streamResult
-	for _, o := range orders {
+	for _, o := range realClipOrders {
 		for _, m := range tta.Methods {
 			r.progress.On(o.name + " " + m.Name)
 			res, err := r.streams(ctx, p, o, m.Name)
@@ -104,11 +104,12 @@ func (r *run) streams(ctx context.Context, p *pool, o streamOrder, adapter strin
 		if err != nil {
 			return res, err
 		}
-		order := o.of(p.Label, seed)
-		res.N = len(order)
+		steps := o.of(p.Label, seed)
+		res.N = len(steps)
 		var answer tta.Result
 		right, base, last := 0, 0, -1
-		for i, at := range order {
+		for i, step := range steps {
+			at := step.At
 			if err := session.Frame(time.Duration(i)*frameTime, p.Embeddings[at], &answer); err != nil {
 				return res, err
 			}
@@ -126,7 +127,7 @@ func (r *run) streams(ctx context.Context, p *pool, o streamOrder, adapter strin
 			}
 			last = best
 		}
-		n := float64(len(order))
+		n := float64(len(steps))
 		top1, gain = append(top1, float64(right)/n), append(gain, float64(right-base)/n)
 		res.StateBytes = max(res.StateBytes, session.Report().StateBytes)
 		r.progress.Add(1)
@@ -242,12 +243,16 @@ func readRows(name string) ([][]float32, error) {
 	return rows, nil
 }
 
-// streamOrder is a kind of stream over labelled pictures: of returns indices.
+// streamOrder is a kind of stream over labelled pictures.
 type streamOrder struct {
 	name string
-	of   func(label []int, seed uint64) []int
+	of   func(label []int, seed uint64) []order.Step
 }
 
-func realClipOrders() []streamOrder {
-	return []streamOrder{{"shuffled", shuffled}, {"block", block}, {"imbalanced", imbalanced}, {"few", few}}
+// realClipOrders are those of the trial that this suite repeats.
+var realClipOrders = []streamOrder{
+	{"shuffled", func(label []int, seed uint64) []order.Step { return order.Shuffled(len(label), seed)[:realClipFrames] }},
+	{"block", func(label []int, seed uint64) []order.Step { return order.Block(label, 20, seed)[:realClipFrames] }},
+	{"imbalanced", func(label []int, seed uint64) []order.Step { return order.Imbalanced(label, 20, seed) }},
+	{"few", func(label []int, seed uint64) []order.Step { return order.Few(label, 3, 40, realClipFrames, seed) }},
 }

@@ -11,6 +11,7 @@ import (
 
 	"lqa/quant/cmd/progress"
 	"lqa/tta"
+	"lqa/tta/shift/order"
 )
 
 // The streams' figures, counted by hand: of five frames, pictures 0 1 2 0 1
@@ -18,7 +19,7 @@ import (
 func TestStreams(t *testing.T) {
 	p := &pool{Set: "two", Labels: []string{"x", "y"}, Text: [][]float32{{1, 0}, {0, 1}}, Scale: 10,
 		Label: []int{0, 1, 1}, Embeddings: [][]float32{{1, 0}, {0, 1}, {1, 0}}}
-	o := streamOrder{"hand-made", func([]int, uint64) []int { return []int{0, 1, 2, 0, 1} }}
+	o := streamOrder{"hand-made", func([]int, uint64) []order.Step { return []order.Step{{At: 0}, {At: 1}, {At: 2}, {At: 0}, {At: 1}} }}
 	r := &run{progress: progress.New(io.Discard, false)}
 	got, err := r.streams(context.Background(), p, o, "zeroshot")
 	if err != nil {
@@ -43,11 +44,11 @@ func TestRealClip(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	all := streamOrder{"all", func(label []int, _ uint64) (order []int) {
+	all := streamOrder{"all", func(label []int, _ uint64) (steps []order.Step) {
 		for i := range label {
-			order = append(order, i)
+			steps = append(steps, order.Step{At: i})
 		}
-		return order
+		return steps
 	}}
 	r := &run{progress: progress.New(io.Discard, false)}
 	if got, err := r.streams(context.Background(), p, all, "zeroshot"); err != nil || got.Top1 != 92.67 {
@@ -60,7 +61,7 @@ func TestRealClip(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out.String()), "\n")
-	if want := len(tta.Methods) * len(realClipOrders()); len(lines) != want {
+	if want := len(tta.Methods) * len(realClipOrders); len(lines) != want {
 		t.Errorf("%d lines, want %d", len(lines), want)
 	}
 	for _, line := range lines {
