@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"lqa/tta/cmd/eval/dataset"
-	"lqa/tta/shift"
 )
 
 // What the suite camera does to pictures.
@@ -36,21 +35,6 @@ type cameraLine struct {
 	Model    string  `json:"model"`
 }
 
-// shifted is an effect of package shift on the view, seeded by the picture's
-// number.
-func shifted(name string, severity int) (effect, error) {
-	if _, err := shift.New(name, severity, 0); err != nil {
-		return effect{}, err
-	}
-	return effect{fmt.Sprintf("%s %d", name, severity), func(picture int, rgba []byte, side int) error {
-		e, err := shift.New(name, severity, uint64(picture))
-		if err == nil {
-			e.Apply(rgba, side, side)
-		}
-		return err
-	}}, nil
-}
-
 func cameraSuite(ctx context.Context, r *run) error { return r.withModel(ctx, nil, r.camera) }
 
 // camera measures what effects at severity 3 on the view cost.
@@ -62,7 +46,7 @@ func (r *run) camera(ctx context.Context, m *model, splits []dataset.Split) erro
 	names := append([]string{"clean"}, cameraEffects...)
 	effects := make([]effect, 1) // the first changes nothing
 	for _, name := range cameraEffects {
-		fx, err := shifted(name, cameraSeverity)
+		fx, err := condition{name: name, severity: cameraSeverity}.effect(func(number int) uint64 { return uint64(number) })
 		if err != nil {
 			return err
 		}

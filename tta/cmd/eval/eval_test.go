@@ -37,6 +37,21 @@ func (f *fakeEncoder) SetFrame(rgba []byte, w, h int) error {
 	return f.broken
 }
 
+func (f *fakeEncoder) ViewSize() int { return 8 }
+
+// View is the first pixel all over.
+func (f *fakeEncoder) View(dst []byte) error {
+	for i := range dst {
+		dst[i] = 255
+		if i%4 < 3 {
+			dst[i] = byte(f.rgb[i%4])
+		}
+	}
+	return nil
+}
+
+func (f *fakeEncoder) SetView(rgba []byte) error { return f.SetFrame(rgba, 8, 8) }
+
 func (f *fakeEncoder) Encode(dst []float32) error {
 	f.encoded.Add(1)
 	clear(dst)
@@ -63,6 +78,17 @@ func (f *fakeEncoder) EmbedText(labels []string) ([][]float32, error) {
 		out[i][a] = 1
 	}
 	return out, nil
+}
+
+// EmbedPrompts is the text tower, which has never heard of crimson.
+func (f *fakeEncoder) EmbedPrompts(labels, templates []string) ([][]float32, error) {
+	out, err := f.EmbedText(labels)
+	for i, l := range labels {
+		if l == "crimson" {
+			out[i] = []float32{0, 0, 0, 1}
+		}
+	}
+	return out, err
 }
 
 func (f *fakeEncoder) Known(labels []string) []bool {

@@ -30,7 +30,16 @@ var suites = []struct {
 	{"desk", "everyday words, each picture against all of them", deskSuite},
 	{"camera", "what darkness, blur, noise and colour cast cost", cameraSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
+	{"shift", "every adapter on shifted streams of pictures and on real video: as published, and as cameras see", shiftSuite},
+	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
+	{"memory", "peak memory of adaptation: ours beside gradients in PyTorch ($LQA_PYTHON), ViT-B/16", memorySuite},
 }
+
+// Bounds of --pool and --seeds.
+const (
+	maxPool  = 1 << 16
+	maxSeeds = 1000
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -82,22 +91,37 @@ goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 			&cli.StringFlag{Name: "model", Usage: "`FILE`.shq (default: the newest in assets)"},
 			&cli.StringFlag{Name: "float", Usage: "suite quant: `FOLDER` of the float model", Value: filepath.Join("build", "train", "model")},
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
+			&cli.StringFlag{Name: "models", Usage: "suite real-clip: `FOLDER` with CLIP's embeddings", Value: "../shared/models", Sources: cli.EnvVars("LQA_MODELS")},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` of better wordings, label and wording a line; \"\" for none", Value: filepath.Join("assets", "prompts.tsv")},
 			&cli.StringFlag{Name: "desk", Usage: "`FOLDER` with desk_words.txt and desk_classes.tsv, for desk and unknown", Value: filepath.Join("assets", "train")},
 			&cli.StringSliceFlag{Name: "sets", Usage: "only these `SETS`, by folder name"},
 			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
 			&cli.IntFlag{Name: "jobs", Usage: "encode on `N` engines at once", Value: 2},
 			&cli.StringFlag{Name: "keep", Usage: "`FOLDER` for embeddings", Value: filepath.Join("build", "eval")},
+			&cli.IntFlag{Name: "pool", Usage: "suites shift, teach, soak: about `N` frames a set and condition", Value: 1200},
+			&cli.IntFlag{Name: "seeds", Usage: "streams a condition; of real video at most 5", Value: 10},
+			&cli.StringSliceFlag{Name: "streams", Usage: "suite shift: only these `KINDS` of streams"},
+			&cli.StringSliceFlag{Name: "corruptions", Usage: "suite shift: these `NAMES` of ImageNet-C's in place of five; all for all 15"},
+			&cli.StringSliceFlag{Name: "adapters", Usage: "only these `NAMES`"},
+			&cli.BoolFlag{Name: "ablations", Usage: "adapters without one of their parts, too"},
+			&cli.StringFlag{Name: "plots", Usage: "draw accuracy over time and reliability as SVG into `FOLDER`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the results as a table to `FILE` too"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			r := &run{
-				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), keep: c.String("keep"), desk: c.String("desk"), markdown: c.String("markdown"),
+				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), models: c.String("models"), keep: c.String("keep"), desk: c.String("desk"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
-				stdout: stdout, progress: progress.New(stderr, false),
+				streamOptions: streamOptions{
+					pool: c.Int("pool"), seeds: c.Int("seeds"), kinds: c.StringSlice("streams"), corruptions: c.StringSlice("corruptions"),
+					adapters: c.StringSlice("adapters"), ablations: c.Bool("ablations"), plots: c.String("plots"),
+				},
+				stdout: stdout, stderr: stderr, progress: progress.New(stderr, false),
 			}
 			if r.limit < 0 || r.jobs < 1 || r.jobs > 64 {
 				return fmt.Errorf("--limit %d, --jobs %d: out of range", r.limit, r.jobs)
+			}
+			if r.pool < 1 || r.pool > maxPool || r.seeds < 1 || r.seeds > maxSeeds {
+				return fmt.Errorf("--pool %d, --seeds %d: out of range", r.pool, r.seeds)
 			}
 			var err error
 			if r.prompts, err = readPrompts(c.String("prompts"), c.IsSet("prompts"), r.progress); err != nil {

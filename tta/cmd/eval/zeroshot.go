@@ -15,13 +15,15 @@ import (
 
 // run is what the command line asked for.
 type run struct {
-	modelFile, float, data, keep, desk, markdown string
-	prompts                                      dataset.Prompts
-	sets                                         []string
-	limit, jobs                                  int
+	modelFile, float, data, models, keep, desk, markdown string
+	prompts                                              dataset.Prompts
+	sets                                                 []string
+	limit, jobs                                          int
+	streamOptions
 
 	lines    []any // printed so far
 	stdout   io.Writer
+	stderr   io.Writer
 	progress *progress.Bar
 }
 
