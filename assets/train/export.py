@@ -11,6 +11,7 @@ import backbone
 import text_space
 from paths import MODEL, OUT
 from reference import Reference
+from tower import Tower
 
 DEFAULTS = ["person", "hand", "mug", "bottle", "phone", "laptop", "keyboard", "book", "banana", "apple", "chair", "cat"]
 TEMPLATES = ["a photo of a {}", "{}", "a close-up photo of a {}"]
@@ -35,7 +36,7 @@ def main():
     bag = torch.load(OUT / "bag.pt", map_location="cpu", weights_only=True)["net"]
     bag = {k: v.float().numpy() for k, v in bag.items()}
     net = backbone.load()
-    image, tensors, _, _ = backbone.fold(net)
+    image, tensors = backbone.config(net), dict(np.load(OUT / "tower.npz"))
     names = ready_names()
     rows = lambda n: text_space.unit(text_space.embed(n, permissive=True) - head["centre"]).astype("f4")
     tensors |= {
@@ -60,7 +61,8 @@ def main():
     (new / "model.json").write_text(json.dumps(config, indent=1) + "\n")
     (new / "vocab.txt").write_text("\n".join(vocab) + "\n", encoding="utf-8")
     (new / "ready_names.txt").write_text("\n".join(names) + "\n", encoding="utf-8")
-    off = backbone.difference(net, Reference.load(new))
+    frozen = Reference({"image": image}, Tower(image, backbone.unfolded(net)).tensors())
+    off = backbone.difference(net, frozen)  # the same program on the package's weights
     assert off < 1e-4, off
     old = MODEL.with_name("model.old")
     shutil.rmtree(old, ignore_errors=True)

@@ -1,7 +1,7 @@
 """Pooled features and classifier logits of every picture, once: OUT/features/<set>_<split>.npz (f, l as float16; names).
 
-The backbone stays frozen, so this is all that the head's training needs of it. It runs in ONNX Runtime, a tar at a
-time; a tar already done is skipped.
+Of OUT/tower.npz (to evaluate it), or with the argument "frozen" of the backbone as it came (to try heads on it), into
+OUT/frozen. It runs in ONNX Runtime, a tar at a time; a tar already done is skipped.
 """
 import sys
 import time
@@ -16,13 +16,16 @@ import backbone
 import data
 from paths import DATA, OUT, THREADS, replace
 from reference import view
+from tower import Tower
 
-SIZE = 224
+SIZE = backbone.SIZE
 
 
-def graph():
-    """The folded backbone and its classifier as ONNX: x [n, 3, 224, 224] -> f [n, 1280], l [n, 1000]."""
-    config, t, w, b = backbone.fold(backbone.load())
+def graph(frozen):
+    """The tower and the backbone's classifier as ONNX: x [n, 3, SIZE, SIZE] -> f [n, 1280], l [n, 1000]."""
+    net = backbone.load()
+    config, (w, b) = backbone.config(net), backbone.classifier(net)
+    t = Tower(config, backbone.unfolded(net)).tensors() if frozen else dict(np.load(OUT / "tower.npz"))
     nodes, weights, count = [], [], 0
 
     def node(op, *inputs, **attributes):
@@ -57,7 +60,7 @@ def graph():
     nodes.append(helper.make_node("Flatten", [x], ["f"]))
     nodes.append(helper.make_node("Gemm", ["f", const("classifier", w), const("classifier.bias", b)], ["l"], transB=1))
     value = lambda n, *shape: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", *shape])
-    g = helper.make_graph(nodes, "lite0", [value("x", 3, SIZE, SIZE)], [value("f", 1280), value("l", 1000)], weights)
+    g = helper.make_graph(nodes, "tower", [value("x", 3, SIZE, SIZE)], [value("f", 1280), value("l", 1000)], weights)
     return helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
 
@@ -71,24 +74,28 @@ def key(tar):
     return tar.with_suffix("").parent.name + "_" + tar.stem
 
 
-def load(name, split="train"):
+def folder(frozen):
+    return OUT / ("frozen" if frozen else "features")
+
+
+def load(name, split="train", frozen=False):
     """-> features [n, 1280], logits [n, 1000] (float32), member names."""
-    z = np.load(OUT / "features" / (key(data.tar_of(name, split)) + ".npz"))
+    z = np.load(folder(frozen) / (key(data.tar_of(name, split)) + ".npz"))
     return z["f"].astype("f4"), z["l"].astype("f4"), [str(n) for n in z["names"]]
 
 
 def main():
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
-    net = None
-    (OUT / "features").mkdir(exist_ok=True)
+    net, frozen = None, "frozen" in sys.argv
+    folder(frozen).mkdir(exist_ok=True)
     train = [data.tar_of(s) for s in data.SOFT + data.SHARP + ["pairs"]]
     rest = sorted(p for p in [*DATA.glob("*/*.tar"), *DATA.glob("sharp/*/*.tar"), *DATA.glob("streams/*/*.tar")] if p not in train)
     for tar in train if "train" in sys.argv else train + rest:
-        path, start = OUT / "features" / (key(tar) + ".npz"), time.time()
+        path, start = folder(frozen) / (key(tar) + ".npz"), time.time()
         if path.exists():
             continue
-        net = net or ort.InferenceSession(graph(), options)
+        net = net or ort.InferenceSession(graph(frozen), options)
 
         def run(part):
             x = (np.stack([view(p, SIZE) for _, p in part]).astype("f4") - 127) / 128

@@ -74,7 +74,14 @@ class Reference:
         return point(x, "image.features", True).mean((2, 3))
 
     def project(self, features):
-        return F.normalize(features @ self.t["image.project.weight"].T + self.t["image.project.bias"], dim=-1)
+        """Pooled features -> embeddings, unit length. Beside a posterior the last row of the projection is the gate."""
+        t = self.t
+        u = features @ t["image.project.weight"].T + t["image.project.bias"]
+        if not self.config["image"].get("posterior"):
+            return F.normalize(u, dim=-1)
+        p = (features @ t["image.posterior.weight"].T + t["image.posterior.bias"]).softmax(-1)
+        q = p @ t["image.names.weight"].T  # not normalised: it is short where p is spread
+        return F.normalize(F.normalize(u[..., :-1], dim=-1) + u[..., -1:].sigmoid() * q, dim=-1)
 
     def image(self, views):
         with torch.no_grad():
