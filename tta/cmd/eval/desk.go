@@ -122,9 +122,6 @@ func (r *run) deskPictures(ctx context.Context, m *model, d desk, splits []datas
 			}
 			shows[class] = sh
 		}
-		if len(shows) == 0 {
-			continue
-		}
 		f, err := r.embed(ctx, m, s)
 		if err != nil {
 			return nil, err
@@ -147,6 +144,9 @@ func (r *run) deskPictures(ctx context.Context, m *model, d desk, splits []datas
 
 // deskWords asks each picture of a desk word for all of them.
 func (r *run) deskWords(ctx context.Context, m *model, d desk, splits []dataset.Split) error {
+	splits = slices.DeleteFunc(slices.Clone(splits), func(s dataset.Split) bool {
+		return !slices.ContainsFunc(d.shows, func(sh dataset.Shows) bool { return sh.Split == s.Set+"/"+s.Name })
+	})
 	r.begin("pictures", splits)
 	pictures, err := r.deskPictures(ctx, m, d, splits)
 	if err != nil {

@@ -39,8 +39,8 @@ type model struct {
 	engines     []encoder // at least one; the first embeds the labels
 }
 
-// openModel opens a .shq on so many engines. mute are outputs of the image
-// tower's own classifier that count as never likely.
+// openModel opens a .shq on so many engines. mute are classes of the image
+// tower's posterior that do not count; a model without one has nothing to mute.
 func openModel(ctx context.Context, name string, engines int, mute []int) (*model, error) {
 	file, err := os.ReadFile(name)
 	if err != nil {
@@ -48,7 +48,7 @@ func openModel(ctx context.Context, name string, engines int, mute []int) (*mode
 	}
 	m := new(model)
 	for range engines {
-		e, err := engine.Open(bytes.NewReader(file), options(mute))
+		e, err := openEngine(file, mute)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("%s: %w", name, err), m.Close())
 		}
@@ -61,7 +61,7 @@ func openModel(ctx context.Context, name string, engines int, mute []int) (*mode
 		}
 		hash, c := e.Hash(), e.Config()
 		m.Name, m.Hash = e.Manifest().Name, hex.EncodeToString(hash[:])
-		if len(mute) > 0 {
+		if m.Muted = len(mute) > 0 && c.Image.Posterior > 0; m.Muted {
 			m.Hash += fmt.Sprint(" mute ", mute)
 		}
 		m.Width, m.Scale, m.Temperature = c.Embed, c.LogitScale, c.Temperature
@@ -70,8 +70,16 @@ func openModel(ctx context.Context, name string, engines int, mute []int) (*mode
 	return m, nil
 }
 
-func options(mute []int) engine.Options {
-	return engine.Options{Host: native.New()}
+func openEngine(file []byte, mute []int) (*engine.Engine, error) {
+	e, err := engine.Open(bytes.NewReader(file), engine.Options{Host: native.New(), Mute: mute})
+	if !errors.Is(err, engine.ErrMute) {
+		return e, err
+	}
+	e, without := engine.Open(bytes.NewReader(file), engine.Options{Host: native.New()})
+	if without == nil && e.Config().Image.Posterior > 0 {
+		return nil, errors.Join(err, e.Close())
+	}
+	return e, without
 }
 
 // The ways to embed a label, and what a line's "text" says of them.

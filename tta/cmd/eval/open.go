@@ -54,7 +54,7 @@ type opened struct {
 	Top1   float64 `json:"top1"`
 	ECE    float64 `json:"ece"`
 	Text   string  `json:"text"`
-	Muted  bool    `json:"muted"` // whether the model has a classifier of its own, and it was
+	Muted  bool    `json:"muted"` // whether the model has a posterior, of which these names are mute
 	Model  string  `json:"model"`
 }
 
