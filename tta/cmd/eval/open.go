@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 
 	"lqa/tta"
 	"lqa/tta/cmd/eval/dataset"
+	"lqa/tta/shift"
 )
 
 // keptOut are the classes, by set, that stay out of training altogether:
@@ -40,6 +40,7 @@ func keptOutClasses(s *dataset.Split) []bool {
 const (
 	openLabels = 10 // offered at once
 	openDraws  = 30 // of them, where there are more
+	drawSeed   = 19
 )
 
 // opened is a JSON line of the suite open.
@@ -123,10 +124,10 @@ func (r *run) openSplit(m *model, s *dataset.Split, f *features) ([]opened, erro
 	if len(labels) > openLabels {
 		draws = openDraws
 	}
-	random := rand.New(rand.NewPCG(19, 0))
+	random := shift.NewSource(drawSeed)
 	for range draws {
 		offered := slices.Clone(labels)
-		random.Shuffle(len(offered), func(i, j int) { offered[i], offered[j] = offered[j], offered[i] })
+		shuffle(offered, random)
 		offered = offered[:min(openLabels, len(offered))]
 		if err := q.tally(m, f, offered, isKept, &few); err != nil {
 			return nil, err
@@ -186,4 +187,12 @@ func (q *question) tally(m *model, f *features, offered []int, of func(class uin
 		}
 	}
 	return nil
+}
+
+// shuffle is Fisher and Yates'.
+func shuffle(x []int, random *shift.Source) {
+	for i := len(x) - 1; i > 0; i-- {
+		j := random.N(i + 1)
+		x[i], x[j] = x[j], x[i]
+	}
 }

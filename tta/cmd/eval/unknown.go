@@ -3,13 +3,13 @@ package main
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"path/filepath"
 	"slices"
 
 	"lqa/quant/numeric"
 	"lqa/tta"
 	"lqa/tta/cmd/eval/dataset"
+	"lqa/tta/shift"
 )
 
 const (
@@ -118,7 +118,7 @@ func (r *run) unknown(ctx context.Context, m *model, d desk, splits []dataset.Sp
 		}
 	}
 	r.begin("pictures", splits)
-	random := rand.New(rand.NewPCG(19, 0))
+	random := shift.NewSource(drawSeed)
 	var answers []*asked
 	for i := range splits {
 		s := &splits[i]
@@ -147,20 +147,25 @@ func (r *run) unknown(ctx context.Context, m *model, d desk, splits []dataset.Sp
 }
 
 // askOwn asks each picture twice: with its own label, and without.
-func (r *run) askOwn(m *model, s *dataset.Split, f *features, random *rand.Rand) ([]*asked, error) {
+func (r *run) askOwn(m *model, s *dataset.Split, f *features, random *shift.Source) ([]*asked, error) {
 	q, err := r.ask(m, s, asking{byTable, r.prompts})
 	if err != nil || len(q.labels) < 2 {
 		return nil, err
 	}
 	known := &asked{set: s.Set, split: s.Name, kind: kindKnown}
 	left := &asked{set: s.Set, split: s.Name, kind: kindLeftOut}
+	var order []int
+	for i := range q.labels {
+		order = append(order, i)
+	}
 	for i, e := range f.Embeddings {
 		if e == nil {
 			continue
 		}
 		own := q.label[f.Class[i]]
 		var others []int
-		for _, label := range random.Perm(len(q.labels)) {
+		shuffle(order, random)
+		for _, label := range order {
 			if label != own && len(others) < unknownLabels {
 				others = append(others, label)
 			}
@@ -178,14 +183,14 @@ func (r *run) askOwn(m *model, s *dataset.Split, f *features, random *rand.Rand)
 
 // others asks each picture, but those of classes to pass over, for labels of
 // pool in so many draws.
-func (a *asked) others(m *model, q *question, pool []int, f *features, pass func(class uint16) bool, random *rand.Rand, draws int) ([]*asked, error) {
+func (a *asked) others(m *model, q *question, pool []int, f *features, pass func(class uint16) bool, random *shift.Source, draws int) ([]*asked, error) {
 	offered := slices.Clone(pool)
 	for i, e := range f.Embeddings {
 		if e == nil || pass != nil && pass(f.Class[i]) {
 			continue
 		}
 		for range draws {
-			random.Shuffle(len(offered), func(i, j int) { offered[i], offered[j] = offered[j], offered[i] })
+			shuffle(offered, random)
 			if err := a.question(m, q, offered[:min(unknownLabels, len(offered))], e, -1); err != nil {
 				return nil, err
 			}
