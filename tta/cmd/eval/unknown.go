@@ -28,7 +28,9 @@ var peopleWords = []string{"hand", "face", "person", "glasses", "headphones", "c
 	"lamp", "light bulb", "plant", "bag", "backpack", "shoe", "hat", "shirt", "ball", "watch"}
 
 // Kinds of pictures in the suite unknown. A set is asked twice: with the
-// picture's own label among ten, and with ten others.
+// picture's own label among ten, and with ten others; where there are not as
+// many, with all others. They are then kinds of one thing (hand signs, clothes),
+// and such sets are not in the mean of what is left out.
 const (
 	kindKnown      = "known"
 	kindLeftOut    = "left out"
@@ -43,6 +45,7 @@ type unknownLine struct {
 	Set       string   `json:"set"` // "mean" in the last lines
 	Split     string   `json:"split"`
 	Kind      string   `json:"kind"`
+	Labels    int      `json:"labels"`    // offered at once
 	N         int      `json:"n"`         // questions
 	Top1      float64  `json:"top1"`      // percent right at the manifest's threshold; of unknown pictures "none of these" is
 	Kept      float64  `json:"kept"`      // percent given a label at the manifest's threshold
@@ -58,7 +61,7 @@ type unknownLine struct {
 type asked struct {
 	set, split, kind string
 	tally            tally
-	kept             int
+	kept, labels     int
 	scores           []float32 // cosine of the best label
 }
 
@@ -74,6 +77,7 @@ func (a *asked) question(m *model, q *question, offered []int, e []float32, want
 		return err
 	}
 	a.tally.add(answer.ZeroShot, want)
+	a.labels = len(offered)
 	if answer.ZeroShot.Best() >= 0 {
 		a.kept++
 	}
@@ -219,7 +223,7 @@ func (r *run) printUnknown(m *model, answers []*asked) error {
 	of := make(map[string][]unknownLine)
 	for _, a := range answers {
 		l := line(a.set, a.split, a.kind)
-		l.N, l.Top1, l.ECE = a.tally.n, a.tally.top1(), a.tally.ece()
+		l.Labels, l.N, l.Top1, l.ECE = a.labels, a.tally.n, a.tally.top1(), a.tally.ece()
 		l.Kept, l.Refused90 = percent(float64(a.kept), float64(a.tally.n)), below(a.scores, at90)
 		of[a.kind] = append(of[a.kind], l)
 		if err := r.print(l); err != nil {
@@ -241,7 +245,11 @@ func (r *run) printUnknown(m *model, answers []*asked) error {
 		if len(of[kind]) == 0 {
 			continue
 		}
-		l := means(kind, of[kind])
+		some := of[kind]
+		if full := slices.DeleteFunc(slices.Clone(some), func(l unknownLine) bool { return l.Labels < unknownLabels }); kind == kindLeftOut && len(full) > 0 {
+			some = full
+		}
+		l := means(kind, some)
 		if lines = append(lines, l); kind != kindKnown {
 			unknown = append(unknown, l)
 		}
