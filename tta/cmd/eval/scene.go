@@ -65,6 +65,7 @@ type scene struct {
 	every   int
 	views   int            // of each picture; 0: the picture itself
 	clips   []dataset.Clip // of streams: where the frames of split came from, Start among them
+	shown   []dataset.Clip // those that streams are made of
 	gaps    *dataset.Split // of streams: frames that show nothing listed; nil if there are none
 	gapClip []dataset.Clip
 	cells   []cell
@@ -175,7 +176,7 @@ func (m *model) mean() ([]float32, error) {
 
 // orderClips are the clips as orders want them, those of gaps without label.
 func (s *scene) orderClips() (clips []order.Clip) {
-	for _, c := range s.clips {
+	for _, c := range s.shown {
 		clips = append(clips, order.Clip{Label: s.question.label[c.Class], Start: c.Start, Frames: c.Frames})
 	}
 	for _, c := range s.gapClip {

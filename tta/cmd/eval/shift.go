@@ -204,17 +204,16 @@ func (r *run) scenes(splits []dataset.Split) ([]*scene, error) {
 		if s == nil {
 			continue
 		}
-		clips := slices.Clone(s.Clips)
-		if t.instances != nil {
-			clips = slices.DeleteFunc(clips, func(c dataset.Clip) bool { return !slices.Contains(t.instances, c.Instance) })
-		}
-		if len(clips) == 0 {
-			continue
-		}
 		v := &scene{set: t.set + t.part, chosen: t.chosen, every: 1}
 		var frames []int
-		frames, v.clips = atRate(clips, max(1, r.pool/len(clips)))
-		v.split = s.Only(frames)
+		frames, v.clips = atRate(s.Clips, max(1, r.pool/len(s.Clips)))
+		v.split, v.shown = s.Only(frames), v.clips
+		if t.instances != nil { // some, of the same embeddings
+			v.shown = slices.DeleteFunc(slices.Clone(v.clips), func(c dataset.Clip) bool { return !slices.Contains(t.instances, c.Instance) })
+		}
+		if len(v.shown) == 0 {
+			continue
+		}
 		if g := split(t.gaps, "clips"); g != nil {
 			others := slices.DeleteFunc(slices.Clone(g.Clips), func(c dataset.Clip) bool {
 				return t.gapClass != "" && g.Classes[c.Class].Folder != t.gapClass
