@@ -54,7 +54,7 @@ def corpus():
         test = [str(n) for n in rng.permutation([n for n in known if n in (text_space.table().detic if data.PERMISSIVE else text_space.table().rows)])[:HELD_OUT]]
         names = [n for n in known if n not in set(test)]
         of = dict(zip(known, e))
-        target = lambda rows: text_space.unit(np.stack(rows) - centre).astype("f2")
+        target = lambda rows: text_space.unit(np.stack(rows) - centre).astype("f2") if rows else np.zeros((0, len(centre)), "f2")
         t = target([of[n] for n in names] + list(text_space.embed(nouns, data.PERMISSIVE)))
         arrays = dict(target=t, captions=target(list(c)), test=target([of[n] for n in test]))
         replace(OUT / "corpus.npz", lambda p: np.savez(p.open("wb"), **arrays))

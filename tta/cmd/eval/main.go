@@ -67,7 +67,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
    eval --suite zero-shot --sets cifar10,hands --limit 200   a quick look
    eval --suite zero-shot --model build/float.shq         another model
    eval --suite zero-shot --markdown build/zero-shot.md   a table as well
-   eval --suite camera --model assets/lqa-lite0.shq       how that one bears it
+   eval --suite camera --model build/float.shq          how another one bears it
 
 Suites:
 
