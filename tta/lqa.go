@@ -33,7 +33,7 @@ const (
 	// them would sum to more than 1.
 	lqaMask = 33
 
-	lqaVersion = 1
+	lqaVersion = 2
 )
 
 // lqa is Q-TTA, the gradient-free adaptation of LQA (arXiv 2602.07849): caches
@@ -65,7 +65,7 @@ const (
 //
 // Time and memory are O(C·D) a frame, 5·C·D multiply-adds at most. The state of
 // C labels of width D takes at most
-// 12 + C·(2 + 3·(6+D) + 2·(7+D+2·min(33, C))) bytes: 272 kB for 100 labels of
+// 16 + C·(2 + 3·(10+D) + 2·(7+D+2·min(33, C))) bytes: 273 kB for 100 labels of
 // width 512.
 type lqa struct {
 	scale float32
@@ -74,12 +74,17 @@ type lqa struct {
 	pos, neg cache
 	mask     [][lqaMask]uint16 // [C·2] labels a negative exemplar votes against, ascending
 	masked   []uint8           // [C·2] how many of them
+	seen     uint32            // frames since Reset; stays at its largest
+	when     []uint32          // [C·3] number of the frame in a positive slot
 
 	frame exemplar  // f, rounded as keys are
 	p     []float32 // [C] softmax of the logits
 	down  []float32 // [C] Σ over the negative cache
 
-	shift float32 // of the last frame; not part of the state
+	// Of the last frame; not part of the state.
+	shift   float32
+	entered int       // its slot, or -1
+	votes   []float32 // [C·3] of the positive slots, in logits
 }
 
 func newLQA(s Space) Adapter { return makeLQA(s, false) }
@@ -97,9 +102,11 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		neg:    newCache(c, lqaNegatives, d, floatKeys),
 		mask:   make([][lqaMask]uint16, c*lqaNegatives),
 		masked: make([]uint8, c*lqaNegatives),
-		frame:  exemplar{codes: make([]int8, d)},
-		p:      make([]float32, c),
-		down:   make([]float32, c),
+		when:   make([]uint32, c*lqaPositives),
+		votes:  make([]float32, c*lqaPositives), entered: -1,
+		frame: exemplar{codes: make([]int8, d)},
+		p:     make([]float32, c),
+		down:  make([]float32, c),
 	}
 }
 
@@ -111,8 +118,16 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	a.frame.float = f.Embedding
 	defer func() { a.frame.float = nil }() // not ours to keep
 	a.frame.scale = qtype.QuantizeRow(a.frame.codes, f.Embedding)
-	a.pos.offer(y, h, &a.frame)
-	if rel := a.relative(h); rel > lqaEntropyLow && rel < lqaEntropyHigh {
+	if a.seen < math.MaxUint32 {
+		a.seen++
+	}
+	a.entered = -1
+	if !f.Frozen {
+		if a.entered = a.pos.offer(y, h, &a.frame); a.entered >= 0 {
+			a.when[a.entered] = a.seen
+		}
+	}
+	if rel := a.relative(h); !f.Frozen && rel > lqaEntropyLow && rel < lqaEntropyHigh {
 		if slot := a.neg.offer(y, h, &a.frame); slot >= 0 {
 			a.setMask(slot)
 		}
@@ -133,7 +148,10 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	for l := range a.c {
 		var up float32
 		for i := range int(a.pos.count[l]) {
-			up += vote(lqaBeta, a.pos.dot(l*lqaPositives+i, &a.frame))
+			slot := l*lqaPositives + i
+			v := vote(lqaBeta, a.pos.dot(slot, &a.frame))
+			a.votes[slot] = float32(unit * lqaAlpha * v)
+			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
 		a.shift = max(a.shift, delta, -delta)
@@ -189,11 +207,11 @@ func (a *lqa) setMask(slot int) {
 func (a *lqa) Reset() {
 	clear(a.pos.count)
 	clear(a.neg.count)
-	a.shift = 0
+	a.seen, a.shift, a.entered = 0, 0, -1
 }
 
 func (a *lqa) Report() Report {
-	r := Report{Method: "lqa", Shift: a.shift, StateBytes: lqaHeader + 2*a.c}
+	r := Report{Method: "lqa", Shift: a.shift, Entered: a.entered, StateBytes: lqaHeader + 2*a.c}
 	positives := 0
 	for l := range a.c {
 		positives += int(a.pos.count[l])
@@ -202,7 +220,7 @@ func (a *lqa) Report() Report {
 			r.StateBytes += 1 + 2*int(a.masked[l*lqaNegatives+i])
 		}
 	}
-	r.StateBytes += r.Entries * (entryBytes + a.d)
+	r.StateBytes += r.Entries*(entryBytes+a.d) + 4*positives
 	switch positives {
 	case 0:
 		r.Text = "Has seen nothing yet."
@@ -214,13 +232,24 @@ func (a *lqa) Report() Report {
 	return r
 }
 
-// The state, little-endian: version u32, C u32, D u32; then for each label the
+// Exemplars appends the positive exemplars.
+func (a *lqa) Exemplars(dst []Exemplar) []Exemplar {
+	for l := range a.c {
+		for i := range int(a.pos.count[l]) {
+			slot := l*lqaPositives + i
+			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: a.votes[slot]})
+		}
+	}
+	return dst
+}
+
+// The state, little-endian: version u32, C u32, D u32, frames seen u32; then for each label the
 // number of its positive exemplars u8 and these, the number of its negative
 // ones u8 and these. An exemplar is its entropy f32, scale f16 and codes [D]
-// int8; a negative one goes on with the number of masked labels u8 and these,
-// u16 each, ascending.
+// int8; a positive one goes on with the number of its frame u32, a negative one
+// with the number of masked labels u8 and these, u16 each, ascending.
 const (
-	lqaHeader  = 12
+	lqaHeader  = 16
 	entryBytes = 6 // entropy and scale
 )
 
@@ -228,10 +257,13 @@ func (a *lqa) AppendState(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, lqaVersion)
 	b = binary.LittleEndian.AppendUint32(b, uint32(a.c))
 	b = binary.LittleEndian.AppendUint32(b, uint32(a.d))
+	b = binary.LittleEndian.AppendUint32(b, a.seen)
 	for l := range a.c {
 		b = append(b, a.pos.count[l])
 		for i := range int(a.pos.count[l]) {
-			b = a.pos.appendEntry(b, l*lqaPositives+i)
+			slot := l*lqaPositives + i
+			b = a.pos.appendEntry(b, slot)
+			b = binary.LittleEndian.AppendUint32(b, a.when[slot])
 		}
 		b = append(b, a.neg.count[l])
 		for i := range int(a.neg.count[l]) {
@@ -266,6 +298,10 @@ func (a *lqa) read(b []byte, keep bool) error {
 	if c, d := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:]); c != uint32(a.c) || d != uint32(a.d) {
 		return fmt.Errorf("%d labels of width %d, not %d of %d", c, d, a.c, a.d)
 	}
+	seen := binary.LittleEndian.Uint32(b[12:])
+	if keep {
+		a.seen = seen
+	}
 	b = b[lqaHeader:]
 	for l := range a.c {
 		for _, c := range []*cache{&a.pos, &a.neg} {
@@ -287,6 +323,17 @@ func (a *lqa) read(b []byte, keep bool) error {
 					if b, err = a.readMask(b, slot, keep); err != nil {
 						return err
 					}
+					continue
+				}
+				if len(b) < 4 {
+					return errShort
+				}
+				when := binary.LittleEndian.Uint32(b)
+				if when < 1 || when > seen {
+					return fmt.Errorf("exemplar of frame %d of %d", when, seen)
+				}
+				if b = b[4:]; keep {
+					a.when[slot], a.votes[slot] = when, 0
 				}
 			}
 			if keep {
@@ -429,28 +476,42 @@ func (k *cache) readEntry(b []byte, slot int, keep bool) ([]byte, error) {
 		return nil, errShort
 	}
 	h := math.Float32frombits(binary.LittleEndian.Uint32(b))
-	var scale [1]float32
-	numeric.FromFloat16(scale[:], b[4:6])
-	codes := b[entryBytes : entryBytes+k.d]
 	if !(h >= 0 && h <= maxEntropy) || math.Signbit(float64(h)) {
 		return nil, fmt.Errorf("entropy %v", h)
 	}
-	if !(scale[0] > 0 && scale[0] <= 1) {
-		return nil, fmt.Errorf("scale %v", scale[0])
+	var codes []int8
+	if keep {
+		codes = k.codes[slot*k.d : (slot+1)*k.d]
 	}
-	for _, c := range codes {
-		if c == 0x80 { // -128: no rounding makes it
-			return nil, errors.New("code -128")
-		}
+	scale, err := readKey(codes, b[4:entryBytes+k.d])
+	if err != nil {
+		return nil, err
 	}
 	if keep {
-		k.entropy[slot], k.scale[slot] = h, scale[0]
-		for i, c := range codes {
-			k.codes[slot*k.d+i] = int8(c)
-		}
+		k.entropy[slot], k.scale[slot] = h, scale
 	}
 	return b[entryBytes+k.d:], nil
 }
 
 // maxEntropy is above ln C for every C up to MaxLabels.
 const maxEntropy = 16
+
+// readKey checks a scale f16 and the codes after it, and copies as many of them
+// as codes takes.
+func readKey(codes []int8, b []byte) (float32, error) {
+	var scale [1]float32
+	numeric.FromFloat16(scale[:], b[:2])
+	if !(scale[0] > 0 && scale[0] <= 1) {
+		return 0, fmt.Errorf("scale %v", scale[0])
+	}
+	b = b[2:]
+	for i, c := range b {
+		if c == 0x80 { // -128: no rounding makes it
+			return 0, errors.New("code -128")
+		}
+		if i < len(codes) {
+			codes[i] = int8(c)
+		}
+	}
+	return scale[0], nil
+}

@@ -19,7 +19,11 @@ type Method struct {
 // Methods is the one list of adapters: pages, eval and tests range over it.
 var Methods = []Method{
 	{"zeroshot", "Zero-shot", "Leaves the model's answer as it is.", newZeroShot},
+	{"average", "Average", "Averages the answers of the last second.", newAverage},
+	{"sticky", "Sticky", "Expects what is in view to stay.", newSticky},
 	{"lqa", "LQA", "Remembers a few views of each label in int8 caches and lets them vote.", newLQA},
+	{"lqa+sticky", "LQA + sticky", "LQA, and what is in view is expected to stay.", newLQASticky},
+	{"stream", "Stream", "Made for cameras: learns what it sees and knows when the view changes.", newStream},
 }
 
 // Names returns the names of Methods, in order.

@@ -82,15 +82,14 @@ type Session struct {
 	table       []float32 // [C][D], what space.Labels points into
 	fingerprint [fingerprintBytes]byte
 
-	temperature float32
-	hasNone     bool
-	none        float32 // its logit, before the temperature
-
 	adapter Adapter
 	name    string // of the adapter
+	taught  teaching
+	frozen  bool
 
 	logits   []float32 // [C]
 	adjusted []float32 // [C]
+	p        []float32 // [C+1]
 }
 
 // NewSession checks c and returns a session whose adapter has seen nothing. enc
@@ -155,12 +154,14 @@ func NewSession(enc Encoder, c SessionConfig) (*Session, error) {
 		}
 		s.space.ImageMean = slices.Clone(c.ImageMean)
 	}
-	s.temperature = c.Temperature
+	s.space.Temperature = c.Temperature
 	if c.NoneCosine != nil {
-		s.hasNone, s.none = true, float32(c.Scale**c.NoneCosine)
+		s.space.HasNone, s.space.None = true, float32(c.Scale**c.NoneCosine)
 	}
 	s.logits = make([]float32, len(clean))
 	s.adjusted = make([]float32, len(clean))
+	s.p = make([]float32, len(clean)+1)
+	s.taught = newTeaching(&s.space)
 	s.fingerprint = fingerprintOf(clean, s.table)
 	if c.Adapter == "" {
 		c.Adapter = "zeroshot"
@@ -181,8 +182,8 @@ func (s *Session) Width() int { return len(s.space.Labels[0]) }
 // Adapter is the name of the session's adapter.
 func (s *Session) Adapter() string { return s.name }
 
-// SetAdapter gives the session an adapter that has seen nothing. Naming the one
-// it has changes nothing.
+// SetAdapter gives the session an adapter that has seen nothing; what was taught
+// stays. Naming the one it has changes nothing.
 func (s *Session) SetAdapter(name string) error {
 	if s.adapter != nil && name == s.name {
 		return nil
@@ -195,8 +196,21 @@ func (s *Session) SetAdapter(name string) error {
 	return nil
 }
 
-// Reset makes the adapter forget what it has seen.
+// Reset makes the adapter forget what it has seen. What was taught stays.
 func (s *Session) Reset() { s.adapter.Reset() }
+
+// ResetAll forgets what was seen and what was taught.
+func (s *Session) ResetAll() {
+	s.adapter.Reset()
+	s.taught = newTeaching(&s.space)
+}
+
+// Freeze stops or resumes learning from the stream. A frozen session answers as
+// before and can be taught; only its belief about what is in view now goes on.
+func (s *Session) Freeze(on bool) { s.frozen = on }
+
+// Frozen says whether the session is.
+func (s *Session) Frozen() bool { return s.frozen }
 
 // Report says what the adapter is doing.
 func (s *Session) Report() Report { return s.adapter.Report() }
@@ -211,20 +225,22 @@ func (s *Session) Frame(t time.Duration, embedding []float32, out *Result) error
 	if err := s.look(embedding, out); err != nil {
 		return err
 	}
-	s.adapter.Adapt(s.adjusted, Frame{Time: t, Embedding: embedding, Logits: s.logits})
+	s.taught.apply(s.logits, embedding)
+	s.adapter.Adapt(s.adjusted, Frame{Time: t, Embedding: embedding, Logits: s.logits, Frozen: s.frozen})
 	s.probabilities(&out.Adapted, s.adjusted)
 	out.Report = s.adapter.Report()
 	return nil
 }
 
 // Still answers a single picture that is not part of the stream: the adapter
-// neither learns nor answers, and Adapted equals ZeroShot. Errors are Frame's.
+// neither learns nor answers, and Adapted differs from ZeroShot only by what was
+// taught. Errors are Frame's.
 func (s *Session) Still(embedding []float32, out *Result) error {
 	if err := s.look(embedding, out); err != nil {
 		return err
 	}
-	out.Adapted.P = append(out.Adapted.P[:0], out.ZeroShot.P...)
-	out.Adapted.None = out.ZeroShot.None
+	s.taught.apply(s.logits, embedding)
+	s.probabilities(&out.Adapted, s.logits)
 	out.Report = s.adapter.Report()
 	return nil
 }
@@ -243,26 +259,9 @@ func (s *Session) look(embedding []float32, out *Result) error {
 
 // probabilities is softmax((logits, none)/temperature).
 func (s *Session) probabilities(dst *Scores, logits []float32) {
-	dst.P = slices.Grow(dst.P[:0], len(logits))[:len(logits)]
-	dst.None = 0
-	top := slices.Max(logits)
-	if s.hasNone {
-		top = max(top, s.none)
-	}
-	var sum float32
-	for i, l := range logits {
-		e := numeric.Exp((l - top) / s.temperature)
-		dst.P[i] = e
-		sum += e
-	}
-	if s.hasNone {
-		dst.None = numeric.Exp((s.none - top) / s.temperature)
-		sum += dst.None
-	}
-	for i := range dst.P {
-		dst.P[i] /= sum
-	}
-	dst.None /= sum
+	s.space.posterior(s.p, logits)
+	dst.P = append(dst.P[:0], s.p[:len(logits)]...)
+	dst.None = s.p[len(logits)]
 }
 
 // cosines writes dst[c] = numeric.Dot(table[c], f), bit for bit. Four labels at
@@ -327,22 +326,22 @@ func fingerprintOf(labels []string, table []float32) (f [fingerprintBytes]byte) 
 }
 
 // A session's state, little-endian: "TTAS", version u8, length of the adapter's
-// name u8 and the name, fingerprint [8]byte, length of the adapter's state u32
-// and that state, CRC-32 (IEEE) u32 of all before.
+// name u8 and the name, fingerprint [8]byte, what was taught, length of the
+// adapter's state u32 and that state, CRC-32 (IEEE) u32 of all before.
 const (
 	stateMagic   = "TTAS"
-	stateVersion = 1
+	stateVersion = 2
 )
 
 // AppendState appends what the session has learned to b: at most 64 bytes more
-// than the adapter's state.
+// than the adapter's state and 9+D for each taught example.
 func (s *Session) AppendState(b []byte) []byte {
 	start := len(b)
 	b = append(b, stateMagic...)
 	b = append(b, stateVersion, byte(len(s.name)))
 	b = append(b, s.name...)
 	b = append(b, s.fingerprint[:]...)
-	b = append(b, 0, 0, 0, 0)
+	b = append(s.taught.appendState(b), 0, 0, 0, 0)
 	body := len(b)
 	b = s.adapter.AppendState(b)
 	binary.LittleEndian.PutUint32(b[body-4:], uint32(len(b)-body))
@@ -372,8 +371,11 @@ func (s *Session) Restore(state []byte) error {
 	if [fingerprintBytes]byte(rest) != s.fingerprint {
 		return fmt.Errorf("%w: of other labels or another model", ErrState)
 	}
-	rest = rest[fingerprintBytes:]
-	if uint64(binary.LittleEndian.Uint32(rest)) != uint64(len(rest)-4) {
+	taught, rest, err := readTeaching(&s.space, rest[fingerprintBytes:])
+	if err != nil {
+		return err
+	}
+	if len(rest) < 4 || uint64(binary.LittleEndian.Uint32(rest)) != uint64(len(rest)-4) {
 		return fmt.Errorf("%w: wrong length", ErrState)
 	}
 	a, err := New(name, s.space)
@@ -383,6 +385,6 @@ func (s *Session) Restore(state []byte) error {
 	if err := a.Restore(rest[4:]); err != nil {
 		return err
 	}
-	s.adapter, s.name = a, name
+	s.adapter, s.name, s.taught = a, name, taught
 	return nil
 }

@@ -14,16 +14,21 @@ import "time"
 // Space is what an adapter knows of model and labels. It does not change while
 // a session runs.
 type Space struct {
-	Scale     float32     // logits = Scale · cosine (CLIP: 100)
-	ImageMean []float32   // [D] mean embedding of training images; nil if the model has none
-	Labels    [][]float32 // [C][D] label embeddings, L2 norm 1
+	Scale       float32     // logits = Scale · cosine (CLIP: 100)
+	Temperature float32     // p = softmax(logits/Temperature); 0 means 1
+	ImageMean   []float32   // [D] mean embedding of training images; nil if the model has none
+	Labels      [][]float32 // [C][D] label embeddings, L2 norm 1
+
+	HasNone bool    // "none of these" is one of the answers
+	None    float32 // its logit, the same for every frame
 }
 
 // Frame is one look through the camera.
 type Frame struct {
 	Time      time.Duration // since the session began; constants of methods are per second
 	Embedding []float32     // [D], L2 norm 1; not kept unless copied
-	Logits    []float32     // [C], Scale · cosine
+	Logits    []float32     // [C], Scale · cosine, and what teaching made of it
+	Frozen    bool          // answer, but learn nothing for longer than what is in view now
 }
 
 // Adapter adjusts scores from the stream it has seen: no labels, no gradients.
@@ -45,6 +50,8 @@ type Report struct {
 	Entries    int     // exemplars in the caches
 	StateBytes int     // bytes of state held: the length of AppendState(nil)
 	Shift      float32 // largest change made to a logit in the last frame
+	Stickiness float32 // of the persistence prior in the last frame, 0..1; 0: none
+	Entered    int     // slot of the cache that the last frame went into, or -1
 	Text       string  // one short sentence
 }
 

@@ -22,5 +22,5 @@ func (zeroShot) Restore(state []byte) error {
 }
 
 func (zeroShot) Report() Report {
-	return Report{Method: "zeroshot", Text: "The model's own answer; nothing is learned."}
+	return Report{Method: "zeroshot", Entered: -1, Text: "The model's own answer; nothing is learned."}
 }
