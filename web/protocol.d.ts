@@ -16,6 +16,7 @@ export type Kind =
   | 'teach' // → taught: the session's newest picture is an example of the label
   | 'unteach' // → taught: takes an example back
   | 'freeze' // → done: answers go on, learning stops or goes on
+  | 'watch' // → done: results tell who voted, and bring views that enter the cache; with an effect, all
   | 'effect' // → done: makes the model's view hard
   | 'save' // → saved: all that the session has learned and was taught
   | 'restore' // → restored: takes up what was saved for the same model and labels
@@ -45,12 +46,10 @@ export interface Request {
   adapter?: string; // open, adapt: a name of the registry
   time?: number; // frame: milliseconds since the session began
   still?: boolean; // frame: a single picture; the adapter neither learns nor answers
-  watch?: boolean; // frame: the report tells who voted, and a view that entered the cache comes along
-  view?: boolean; // frame: the view comes along, effects and all
   label?: string; // teach: one of the session's
   example?: number; // unteach: its number
   taught?: boolean; // reset: forgets what was taught too
-  on?: boolean; // freeze: whether learning stops
+  on?: boolean; // freeze, watch
   effect?: string; // effect: one of the model's list; "": none
   strength?: number; // effect: 1 to 5
 }
@@ -64,7 +63,7 @@ export type Reply =
   | {kind: 'result'; id: number; session?: string} & Answer & {memory: Memory; view?: ImageData}
   | {kind: 'dropped'; id: number; session?: string}
   | {kind: 'done'; id: number; session?: string}
-  | {kind: 'taught'; id: number; session?: string} & Lessons
+  | {kind: 'taught'; id: number; session?: string} & Lessons & {view?: ImageData}
   | {kind: 'saved'; id: number; session?: string} & {state: Uint8Array}
   | {kind: 'restored'; id: number; session?: string} & Lessons
   | {kind: 'error'; id: number; session?: string} & Error;

@@ -4,8 +4,8 @@
 //
 // A message is a JSON object. Beside the fields below travel, as they are: with
 // Frame an image (VideoFrame, ImageBitmap or ImageData), transferred; with
-// Restore and Saved a state (Uint8Array); with Result a view (ImageData) where
-// one was asked for.
+// Restore and Saved a state (Uint8Array); with Taught, and with Result in a
+// session that is watched, the model's view (ImageData).
 package proto
 
 // Version of the protocol.
@@ -28,6 +28,7 @@ const (
 	Teach   Kind = "teach"   // → taught: the session's newest picture is an example of the label
 	Unteach Kind = "unteach" // → taught: takes an example back
 	Freeze  Kind = "freeze"  // → done: answers go on, learning stops or goes on
+	Watch   Kind = "watch"   // → done: results tell who voted, and bring views that enter the cache; with an effect, all
 	Effect  Kind = "effect"  // → done: makes the model's view hard
 	Save    Kind = "save"    // → saved: all that the session has learned and was taught
 	Restore Kind = "restore" // → restored: takes up what was saved for the same model and labels
@@ -62,12 +63,10 @@ type Request struct {
 	Adapter   string   `json:"adapter,omitempty"`   // open, adapt: a name of the registry
 	Time      float64  `json:"time,omitempty"`      // frame: milliseconds since the session began
 	Still     bool     `json:"still,omitempty"`     // frame: a single picture; the adapter neither learns nor answers
-	Watch     bool     `json:"watch,omitempty"`     // frame: the report tells who voted, and a view that entered the cache comes along
-	View      bool     `json:"view,omitempty"`      // frame: the view comes along, effects and all
 	Label     string   `json:"label,omitempty"`     // teach: one of the session's
 	Example   int      `json:"example,omitempty"`   // unteach: its number
 	Taught    bool     `json:"taught,omitempty"`    // reset: forgets what was taught too
-	On        bool     `json:"on,omitempty"`        // freeze: whether learning stops
+	On        bool     `json:"on,omitempty"`        // freeze, watch
 	Effect    string   `json:"effect,omitempty"`    // effect: one of the model's list; "": none
 	Strength  int      `json:"strength,omitempty"`  // effect: 1 to 5
 }

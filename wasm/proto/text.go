@@ -36,10 +36,6 @@ func (q *Request) Read(r *json.Reader) {
 			q.Time = r.Float64()
 		case "still":
 			q.Still = r.Bool()
-		case "watch":
-			q.Watch = r.Bool()
-		case "view":
-			q.View = r.Bool()
 		case "label":
 			q.Label = r.String()
 		case "example":
@@ -76,8 +72,6 @@ func (q *Request) Write(w *json.Writer) {
 		number(w, "time", q.Time)
 	}
 	truth(w, "still", q.Still)
-	truth(w, "watch", q.Watch)
-	truth(w, "view", q.View)
 	optional(w, "label", q.Label)
 	count(w, "example", q.Example)
 	truth(w, "taught", q.Taught)
@@ -258,7 +252,9 @@ func number(w *json.Writer, key string, v float64) {
 	w.Float64(v)
 }
 
-// Read reads a reply; its parts come to be with their first key.
+// Read reads a reply; its parts come to be with their first key. What teaching
+// is about (Methods, Lessons, Voted) it leaves out: web/learn.js reads that, and
+// each key is part of the download.
 func (m *Reply) Read(r *json.Reader) {
 	r.Object(func(key []byte) {
 		switch string(key) {
@@ -296,23 +292,6 @@ func (m *Reply) Read(r *json.Reader) {
 			part(&m.ModelInfo).Templates = r.Strings()
 		case "adapters":
 			part(&m.ModelInfo).Adapters = r.Strings()
-		case "methods":
-			i := part(&m.ModelInfo)
-			i.Methods = []Method{}
-			r.Array(func() {
-				var v Method
-				r.Object(func(key []byte) {
-					switch string(key) {
-					case "name":
-						v.Name = r.String()
-					case "title":
-						v.Title = r.String()
-					case "doc":
-						v.Doc = r.String()
-					}
-				})
-				i.Methods = append(i.Methods, v)
-			})
 		case "effects":
 			part(&m.ModelInfo).Effects = r.Strings()
 		case "loadMS":
@@ -325,25 +304,6 @@ func (m *Reply) Read(r *json.Reader) {
 			r.Array(func() { i.Known = append(i.Known, r.Bool()) })
 		case "embedMS":
 			part(&m.SessionInfo).EmbedMS = r.Float64()
-		case "taught":
-			l := part(&m.Lessons)
-			l.Taught = []Example{}
-			r.Array(func() {
-				var v Example
-				r.Object(func(key []byte) {
-					switch string(key) {
-					case "example":
-						v.Example = r.Int()
-					case "label":
-						v.Label = r.String()
-					}
-				})
-				l.Taught = append(l.Taught, v)
-			})
-		case "replaced":
-			part(&m.Lessons).Replaced = r.Int()
-		case "adapter":
-			part(&m.Lessons).Adapter = r.String()
 		case "zeroShot":
 			part(&m.Answer).ZeroShot.read(r)
 		case "adapted":
@@ -431,23 +391,6 @@ func (p *Report) read(r *json.Reader) {
 			p.Stickiness = r.Float32()
 		case "entered":
 			p.Entered = r.Int()
-		case "voted":
-			r.Array(func() {
-				var v Vote
-				r.Object(func(key []byte) {
-					switch string(key) {
-					case "slot":
-						v.Slot = r.Int()
-					case "label":
-						v.Label = r.String()
-					case "taught":
-						v.Taught = r.Bool()
-					case "weight":
-						v.Weight = r.Float32()
-					}
-				})
-				p.Voted = append(p.Voted, v)
-			})
 		}
 	})
 }

@@ -12,7 +12,6 @@
 package worker
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -58,9 +57,10 @@ type request struct {
 // reused from frame to frame.
 type session struct {
 	*tta.Session
-	effect *shift.Effect // nil: none
-	frozen bool
-	newest []float32 // embedding of its newest picture; empty: none yet
+	effect  *shift.Effect // nil: none
+	frozen  bool
+	watched bool
+	newest  []float32 // embedding of its newest picture; empty: none yet
 
 	result            tta.Result
 	zeroShot, adapted []proto.Score
@@ -228,6 +228,8 @@ func (w *worker) handle(r request) error {
 	case proto.Freeze:
 		s.frozen = r.On
 		s.Freeze(r.On)
+	case proto.Watch:
+		s.watched = r.On
 	case proto.Effect:
 		var effect *shift.Effect
 		if r.Effect != "" {
@@ -634,7 +636,7 @@ func (w *worker) open(r request) error {
 	}
 	now := &session{Session: s}
 	if old := w.sessions[r.Session]; old != nil {
-		now.effect, now.frozen = old.effect, old.frozen
+		now.effect, now.frozen, now.watched = old.effect, old.frozen, old.watched
 		now.Freeze(now.frozen)
 	}
 	w.sessions[r.Session] = now
@@ -712,15 +714,15 @@ func (w *worker) frame(r request, s *session) error {
 	report := s.result.Report
 	told := proto.Report{Method: report.Method, Entries: report.Entries, Shift: report.Shift, Text: report.Text,
 		Stickiness: report.Stickiness, Entered: report.Entered}
-	if r.Watch {
-		told.Voted = s.votes()
-	}
 	var beside []any
-	if r.View || r.Watch && report.Entered >= 0 {
-		beside = []any{w.view}
+	if s.watched {
+		told.Voted = s.votes()
+		if s.effect != nil || report.Entered >= 0 && !r.Still {
+			beside = []any{w.view}
+		}
 	}
 	w.reply(r, proto.Reply{Kind: proto.Result, Memory: &mem, Answer: &proto.Answer{
-		ZeroShot: answer(s.zeroShot, s.result.ZeroShot), Adapted: answer(s.adapted, s.result.Adapted), Time: r.Time,
+		ZeroShot: proto.Scores{Scores: s.zeroShot, None: s.result.ZeroShot.None}, Adapted: proto.Scores{Scores: s.adapted, None: s.result.Adapted.None}, Time: r.Time,
 		ViewMS: ms(viewed.Sub(start)), EncodeMS: ms(encoded.Sub(viewed)), AdaptMS: ms(time.Since(encoded)),
 		Report: told,
 	}}, beside...)
@@ -752,11 +754,11 @@ func (s *session) votes() []proto.Vote {
 			n++
 		}
 	}
-	weight := func(e tta.Exemplar) float32 { return max(e.Weight, -e.Weight) }
-	slices.SortFunc(s.exemplars, func(a, b tta.Exemplar) int { return cmp.Compare(weight(b), weight(a)) })
+	weight := func(v *proto.Vote) float32 { return max(v.Weight, -v.Weight) }
 	s.voted = s.voted[:0]
-	for _, e := range s.exemplars[:min(len(s.exemplars), maxVotes)] {
-		s.voted = append(s.voted, proto.Vote{Slot: e.Slot, Label: s.Labels()[e.Label], Taught: e.Taught, Weight: e.Weight})
+	for _, e := range s.exemplars {
+		v := proto.Vote{Slot: e.Slot, Label: s.Labels()[e.Label], Taught: e.Taught, Weight: e.Weight}
+		s.voted = rank(s.voted, v, maxVotes, func(a, b *proto.Vote) bool { return weight(a) > weight(b) })
 	}
 	return s.voted
 }
@@ -772,18 +774,31 @@ func (w *worker) drop(r request) {
 // 2,000 of them cost more than the frame.
 const maxScores = 32
 
-func answer(list []proto.Score, s tta.Scores) proto.Scores {
-	return proto.Scores{Scores: list[:min(len(list), maxScores)], None: s.None}
-}
-
-// scores lists labels in dst's memory, likeliest first, ties in their order.
+// scores lists the likeliest labels in dst's memory, ties in their order.
 func scores(dst []proto.Score, labels []string, s tta.Scores) []proto.Score {
 	dst = dst[:0]
 	for i, l := range labels {
-		dst = append(dst, proto.Score{Label: l, Score: s.P[i]})
+		dst = rank(dst, proto.Score{Label: l, Score: s.P[i]}, maxScores, func(a, b *proto.Score) bool { return a.Score > b.Score })
 	}
-	slices.SortStableFunc(dst, func(a, b proto.Score) int { return cmp.Compare(b.Score, a.Score) })
 	return dst
+}
+
+// rank puts v in its place in a list of at most so many, behind those that it
+// is not before. (Sorting all of them would be 9 kB more of program.)
+func rank[T any](list []T, v T, most int, before func(a, b *T) bool) []T {
+	i := len(list)
+	for i > 0 && before(&v, &list[i-1]) {
+		i--
+	}
+	if i == most {
+		return list
+	}
+	if len(list) < most {
+		list = append(list, v)
+	}
+	copy(list[i+1:], list[i:])
+	list[i] = v
+	return list
 }
 
 // memory counts bytes. The Go heap is looked at once a second: that stops the
