@@ -325,7 +325,7 @@ async function keepTaught() {
   const {hash} = model;
   try {
     const {state} = await ask({kind: 'save'});
-    await keep(hash, keptFor(), state, [...shots]);
+    if (taught.length) await keep(hash, keptFor(), state, [...shots]); // not where it was all forgotten meanwhile
   } catch { /* a browser that keeps nothing (a private window) is no fault */ }
 }
 

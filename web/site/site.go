@@ -36,6 +36,7 @@ func Root(ctx context.Context) (string, error) {
 // fits a package holds, so what runs for every frame stays inlined.
 var lean = []string{
 	"-gcflags=lqa/...=-l", "-gcflags=runtime=-l", "-gcflags=strings=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
+	"-gcflags=slices=-l", "-gcflags=syscall/js=-l", "-gcflags=encoding/binary=-l", "-gcflags=sync=-l",
 	"-gcflags=lqa/tta/...=", "-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=",
 }
 

@@ -261,25 +261,25 @@ func TestHard(t *testing.T) {
 	}
 }
 
-// kept waits until the browser has n states in its store.
-func (w *world) kept(n int) {
+// kept waits until the browser has so many states in its store, with so many
+// thumbnails in all.
+func (w *world) kept(states, thumbs int) {
 	w.t.Helper()
 	for end := time.Now().Add(patience); ; time.Sleep(20 * time.Millisecond) {
-		var got int
+		var got [2]int
 		w.eval(`new Promise((resolve) => {
 			const open = indexedDB.open('lqa', 1);
 			open.onupgradeneeded = () => open.result.createObjectStore('states', {keyPath: 'key'});
 			open.onsuccess = () => {
-				const count = open.result.transaction('states').objectStore('states').count();
-				count.onsuccess = () => { open.result.close(); resolve(count.result); };
+				const all = open.result.transaction('states').objectStore('states').getAll();
+				all.onsuccess = () => { open.result.close(); resolve([all.result.length, all.result.reduce((n, k) => n + k.thumbs.length, 0)]); };
 			};
 		})`, &got)
-		if got == n {
+		if got == [2]int{states, thumbs} {
 			return
 		}
 		if time.Now().After(end) {
-			w.shot("failed-" + w.t.Name())
-			w.t.Fatalf("%d states are kept, want %d", got, n)
+			w.t.Fatalf("%d states and thumbnails are kept, want %d and %d", got, states, thumbs)
 		}
 	}
 }
@@ -290,7 +290,7 @@ func TestState(t *testing.T) {
 	w := start(t, browser.Options{})
 	w.ready("")
 	w.swap()
-	w.kept(1)
+	w.kept(1, 6)
 
 	w.ready("")
 	w.wait(`document.querySelector("#kept").checkVisibility() && document.querySelector("#taught > li")`)
@@ -349,14 +349,14 @@ func TestState(t *testing.T) {
 
 	w.click("#kept-forget")
 	w.wait(`!document.querySelector("#taught > li")`)
-	w.kept(0)
+	w.kept(0, 0)
 	load("good.lqa", state)
 	w.wait(`document.querySelectorAll("#taught > li").length === 2`)
-	w.kept(1)
+	w.kept(1, 0) // files have no pictures
 	w.show("mug")
 	w.best("mug", "banana")
 	w.click("#state-forget")
-	w.kept(0)
+	w.kept(0, 0)
 	w.ready("")
 	w.show("mug")
 	w.best("mug", "mug")
