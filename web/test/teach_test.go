@@ -360,4 +360,25 @@ func TestState(t *testing.T) {
 	w.ready("")
 	w.show("mug")
 	w.best("mug", "mug")
+	// What another model learned, and what is damaged, is thrown out.
+	put := func(model string) {
+		w.eval(fmt.Sprintf(`new Promise((resolve) => {
+			const open = indexedDB.open('lqa', 1), model = %s;
+			const labels = [...[...document.querySelectorAll('#chips > li')].map((li) => li.dataset.label), ''].join('\n');
+			open.onsuccess = () => {
+				const put = open.result.transaction('states', 'readwrite').objectStore('states').put({key: model + '\n' + labels, model, labels, at: 0, state: new Uint8Array(99), thumbs: []});
+				put.onsuccess = () => { open.result.close(); resolve(); };
+			};
+		})`, model), nil)
+	}
+	put(`"another"`)
+	w.ready("")
+	w.wait(`document.querySelector("#kept-text").textContent.includes("model has changed")`)
+	w.kept(0, 0)
+	put(`document.documentElement.dataset.model`)
+	w.ready("")
+	w.kept(0, 0)
+	if got := w.text("#kept-text"); got != "" {
+		t.Errorf("after a damaged state: %q", got)
+	}
 }
