@@ -73,6 +73,34 @@ func (w *world) looks() (kept []look) {
 	return kept
 }
 
+// tallied counts right answers: of all, "none of these" among them, and of the
+// labels alone, as eval does.
+type tallied struct{ n, zero, adapted, zeroAlone, adaptedAlone int }
+
+func (c *tallied) add(l look, truth string) {
+	c.n++
+	for count, answer := range map[*int]string{&c.zero: l.ZeroShot, &c.adapted: l.Adapted, &c.zeroAlone: l.ZeroLikeliest, &c.adaptedAlone: l.Likeliest} {
+		if answer == truth {
+			*count++
+		}
+	}
+}
+
+func (c *tallied) join(o tallied) {
+	*c = tallied{c.n + o.n, c.zero + o.zero, c.adapted + o.adapted, c.zeroAlone + o.zeroAlone, c.adaptedAlone + o.adaptedAlone}
+}
+
+// gain is in points, of the labels alone.
+func (c *tallied) gain() float64 {
+	return 100 * float64(c.adaptedAlone-c.zeroAlone) / float64(max(c.n, 1))
+}
+
+func (c *tallied) String() string {
+	share := func(n int) float64 { return 100 * float64(n) / float64(max(c.n, 1)) }
+	return fmt.Sprintf("%d frames; of the labels alone zero-shot %.1f %%, adapted %.1f %%; with none of these zero-shot %.1f %%, adapted %.1f %%",
+		c.n, share(c.zeroAlone), share(c.adaptedAlone), share(c.zero), share(c.adapted))
+}
+
 // TestAdaptHard plays real clips, made hard at the page's default setting, in
 // five seeded orders, and prints how often each answer was right.
 func TestAdaptHard(t *testing.T) {
@@ -85,7 +113,7 @@ func TestAdaptHard(t *testing.T) {
 				labels = append(labels, c.Label)
 			}
 		}
-		n, zero, adapted := 0, 0, 0
+		var sum tallied
 		for seed := range uint64(5) {
 			t.Run(fmt.Sprintf("%s/%d", set, seed), func(t *testing.T) {
 				shots := slices.Clone(all)
@@ -95,28 +123,17 @@ func TestAdaptHard(t *testing.T) {
 				w := start(t, browser.Options{Camera: film(t, stream{shots: shots}, nil)})
 				w.played(labels, func() { w.click("#hard") })
 				w.wait(fmt.Sprintf("recorder.looks.filter((l) => l.shot && l.held > %d).length >= %d", settle, frames))
-				z, a := 0, 0
-				looks := w.looks()[:frames]
-				for _, l := range looks {
-					truth := shots[l.Shot-1].Label
-					if l.ZeroShot == truth {
-						z++
-					}
-					if l.Adapted == truth {
-						a++
-					}
+				var got tallied
+				for _, l := range w.looks()[:frames] {
+					got.add(l, shots[l.Shot-1].Label)
 				}
-				t.Logf("%s, order %d, dark 3, %d frames: zero-shot %.1f %%, adapted %.1f %%", set, seed, frames, 100*float64(z)/float64(frames), 100*float64(a)/float64(frames))
-				n, zero, adapted = n+frames, zero+z, adapted+a
+				t.Logf("%s, order %d, made hard: %v", set, seed, &got)
+				sum.join(got)
 			})
 		}
-		if n == 0 {
-			continue
-		}
-		gain := 100 * float64(adapted-zero) / float64(n)
-		t.Logf("%s, made hard: zero-shot %.1f %%, adapted %.1f %%: %+.1f points (the bar is +3)", set, 100*float64(zero)/float64(n), 100*float64(adapted)/float64(n), gain)
-		if gain < -1.5 {
-			t.Errorf("%s: adapting loses %.1f points", set, -gain)
+		t.Logf("%s, made hard: %v: %+.1f points (the bar is +3)", set, &sum, sum.gain())
+		if sum.gain() < -1.5 {
+			t.Errorf("%s: adapting loses %.1f points", set, -sum.gain())
 		}
 	}
 }
@@ -133,7 +150,7 @@ func TestAdaptTaught(t *testing.T) {
 	if _, err := os.Stat(file); err != nil {
 		t.Skipf("no real clips: %v", err)
 	}
-	n, zero, adapted := 0, 0, 0
+	var sum tallied
 	for _, person := range []string{"h1", "h3", "h5", "h7"} {
 		t.Run(person, func(t *testing.T) {
 			early, err := camera.Parts(file, person+"_", 0, 0.25)
@@ -158,36 +175,25 @@ func TestAdaptTaught(t *testing.T) {
 			}
 			w.eval("recorder.from = recorder.looks.length, 0", nil)
 			w.wait("recorder.seen.at(-1) === 1 && recorder.looks.length > recorder.from + 20")
-			var from, z, a, all int
+			var from int
+			var got tallied
 			w.eval("recorder.from", &from)
 			var book struct {
 				Looks []look `json:"looks"`
 			}
 			w.eval("recorder", &book)
 			for _, l := range book.Looks[from:] {
-				if l.Shot <= len(early) || l.Held <= settle {
-					continue
-				}
-				all++
-				truth := late[l.Shot-len(early)-1].Label
-				if l.ZeroShot == truth {
-					z++
-				}
-				if l.Adapted == truth {
-					a++
+				if l.Shot > len(early) && l.Held > settle {
+					got.add(l, late[l.Shot-len(early)-1].Label)
 				}
 			}
 			w.shot("taught-" + person)
-			t.Logf("%s, %d labels, %d frames of the last half: zero-shot %.1f %%, taught %.1f %%", person, len(labels), all, 100*float64(z)/float64(all), 100*float64(a)/float64(all))
-			n, zero, adapted = n+all, zero+z, adapted+a
+			t.Logf("%s, %d labels taught by three taps each, the last halves: %v", person, len(labels), &got)
+			sum.join(got)
 		})
 	}
-	if n == 0 {
-		return
-	}
-	gain := 100 * float64(adapted-zero) / float64(n)
-	t.Logf("hands, three taps a label: zero-shot %.1f %%, taught %.1f %%: %+.1f points (the bar is +40)", 100*float64(zero)/float64(n), 100*float64(adapted)/float64(n), gain)
-	if gain < 20 {
-		t.Errorf("three taps a label gain %.1f points", gain)
+	t.Logf("hands, taught: %v: %+.1f points (the bar is +40)", &sum, sum.gain())
+	if sum.gain() < 20 {
+		t.Errorf("three taps a label gain %.1f points", sum.gain())
 	}
 }

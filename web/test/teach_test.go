@@ -83,6 +83,7 @@ func (w *world) best(zeroShot, adapted string) {
 // TestTeach: three taps a label change the answer; each can be taken back, the
 // seventh replaces the oldest and the page says so.
 func TestTeach(t *testing.T) {
+	t.Parallel()
 	w := start(t, browser.Options{})
 	w.ready("")
 	w.swap()
@@ -181,6 +182,7 @@ func (w *world) fits(width int) {
 // TestTeachLive: with a camera a tap teaches what is in view; the chart and
 // the pictures that voted are shown; frozen, nothing more enters.
 func TestTeachLive(t *testing.T) {
+	t.Parallel()
 	file, _ := sampleFilm(t)
 	w := start(t, browser.Options{Camera: file})
 	w.ready("")
@@ -219,6 +221,7 @@ func TestTeachLive(t *testing.T) {
 
 // TestHard: an effect changes what the model sees, which is shown.
 func TestHard(t *testing.T) {
+	t.Parallel()
 	w := start(t, browser.Options{})
 	w.ready("")
 	w.show("zebra")
@@ -287,6 +290,7 @@ func (w *world) kept(states, thumbs int) {
 // TestState: what was taught is there after a reload, for the same labels
 // alone; a file of it can be saved and loaded; all of it can be forgotten.
 func TestState(t *testing.T) {
+	t.Parallel()
 	w := start(t, browser.Options{})
 	w.ready("")
 	w.swap()
