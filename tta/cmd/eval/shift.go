@@ -87,11 +87,28 @@ const (
 	streamSeeds = 5   // random orders of real clips
 	dwellFrames = 600 // one label for two minutes
 	cleanFrames = 50  // before the camera degrades
+	goneFrames  = 500 // with nothing listed in view
 )
 
 // shiftSuite measures adapters on shifted streams: as published, shuffled one by
 // one, and as cameras see.
 func shiftSuite(ctx context.Context, r *run) error {
+	return r.onStreams(ctx, func(m *model, splits []dataset.Split) error {
+		scenes, err := r.scenes(splits)
+		if err != nil {
+			return err
+		}
+		lines, err := r.shift(ctx, m, scenes)
+		if err != nil {
+			return err
+		}
+		r.progress.End()
+		return r.writeTables(shiftTables(lines))
+	})
+}
+
+// onStreams finds the splits and opens the model for measure.
+func (r *run) onStreams(ctx context.Context, measure func(*model, []dataset.Split) error) error {
 	splits, err := r.find()
 	if err != nil {
 		return err
@@ -107,20 +124,7 @@ func shiftSuite(ctx context.Context, r *run) error {
 	}
 	defer m.Close()
 	defer r.progress.End()
-	scenes, err := r.scenes(splits)
-	if err != nil {
-		return err
-	}
-	lines, err := r.shift(ctx, m, scenes)
-	if err != nil {
-		return err
-	}
-	tables := shiftTables(lines)
-	if r.markdown == "" {
-		r.progress.End()
-		fmt.Fprint(r.stderr, tables)
-	}
-	return r.writeMarkdown(tables)
+	return measure(m, splits)
 }
 
 // methods are the adapters asked for.
@@ -343,6 +347,10 @@ func (r *run) clips(s *scene, degraded bool) (cells []cell) {
 				return plan{steps: order.Camera(s.orderClips(), c.options, seed)}
 			}})
 	}
+	if s.gaps != nil {
+		cells = append(cells, cell{Shift: "none", Stream: "absent", seeds: seeds, domains: lights[:1],
+			plan: func(_ *world, _ []*look, seed uint64) plan { return s.absent(r.pool, seed) }})
+	}
 	if !degraded {
 		return cells
 	}
@@ -358,6 +366,30 @@ func (r *run) clips(s *scene, degraded bool) (cells []cell) {
 			}})
 	}
 	return cells
+}
+
+// absent is a stream in whose midst nothing listed is in view for long, beside
+// the stream without that. The frames behind it count.
+func (s *scene) absent(frames int, seed uint64) (p plan) {
+	p.control = order.Camera(s.orderClips(), order.CameraOptions{Frames: frames}, seed)
+	half := len(p.control) / 2
+	for half > 0 && !p.control[half].Cut {
+		half--
+	}
+	if half == 0 {
+		return plan{} // one clip
+	}
+	p.steps = slices.Clone(p.control[:half])
+	for i := range goneFrames {
+		n := s.gaps.Pictures // to and fro
+		p.steps = append(p.steps, order.Step{At: s.split.Pictures + min(i%(2*n), 2*n-1-i%(2*n)), Cut: i == 0})
+	}
+	p.steps = append(p.steps, p.control[half:]...)
+	p.counted, p.controlCounted = make([]bool, len(p.steps)), make([]bool, len(p.control))
+	for i := half; i < len(p.control); i++ {
+		p.controlCounted[i], p.counted[goneFrames+i] = true, true
+	}
+	return p
 }
 
 // shift runs the scenes: first all embeddings, then all streams.
@@ -432,7 +464,7 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 					return nil, fmt.Errorf("%s, %s, %s: %w", s.set, c.Stream, c.Shift, err)
 				}
 				for i := range lines {
-					lines[i].ChosenOn, lines[i].Model = s.chosen, m.Name
+					lines[i].Suite, lines[i].ChosenOn, lines[i].Model = "shift", s.chosen, m.Name
 				}
 				if r.plots != "" && t != nil {
 					if err := t.write(r.plots); err != nil {
@@ -445,7 +477,6 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 			}
 			r.progress.End()
 			for i := range lines {
-				lines[i].Suite = "shift"
 				if err := out.Encode(lines[i]); err != nil {
 					return nil, err
 				}
