@@ -55,11 +55,14 @@ var arrows = []arrow{
 	{"quant/calibrate", []string{"quant/clip", "quant/device", "quant/json", "quant/kernel", "quant/numeric", "quant/qtype", "gonum.org/v1/gonum/blas/...", "gonum.org/v1/gonum/lapack/lapack64"}, "handed a host, so that it can run in a page; of gonum the Cholesky alone"},
 	{"quant/calibrate/pictures", nil, "files and nothing else"},
 	{"quant/convert", []string{"quant/calibrate", "quant/checkpoint", "quant/clip", "quant/device", "quant/numeric", "quant/qtype", "quant/shq"}, "named tensors in, a .shq out: no files, no network, so that it can run in a page"},
+	{"quant/convert/random", []string{"quant/clip", "quant/convert", "quant/qtype"}, "models to measure with; tools alone use it"},
 	{"quant/engine", []string{"quant/clip", "quant/device", "quant/kernel", "quant/numeric", "quant/qtype", "quant/shq"}, "host-neutral: worker, eval and tests hand it a host; adaptation sits above"},
 	{"quant/engine/enginetest", []string{"quant/clip", "quant/numeric", "quant/qtype", "quant/shq"}, "a small model for tests"},
 	{"quant/picture", []string{"golang.org/x/image/draw"}, "files of pictures to pixels, for the tools: the browser decodes its own"},
 	{"quant/cmd/...", []string{"quant/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools of the engine do not adapt"},
 	{"tta/shift", []string{"quant/numeric"}, "corruptions know no model and no method"},
+	{"tta/shift/corrupt", []string{"quant/numeric", "tta/shift"}, "published corruptions, for measuring: apart, so that they cost the download nothing"},
+	{"tta/shift/order", []string{"tta/shift"}, "orders are functions of labels and seed: they know no frames"},
 	{"tta", []string{"quant/numeric", "quant/qtype", "tta/shift"}, "a session is handed an Encoder and knows no device"},
 	{"tta/cmd/...", []string{"quant/...", "tta/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools wire everything together, outside the browser"},
 	{"wasm/proto", []string{"quant/json"}, "both sides share it, so it may drag in neither"},
@@ -82,8 +85,8 @@ var keptIn = []struct {
 	{"net", []string{"quant/checkpoint/hub/...", "web/..."}, "the engine has no network"},
 	{"os", []string{"quant/cmd/...", "tta/cmd/...", "quant/checkpoint/hub", "quant/checkpoint/checkpointtest", "web/..."}, "the engine takes readers, so that it runs in a page"},
 	{"unsafe", nil, "kernels have their own memory; Go code needs no tricks"},
-	{"math/rand", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest", "quant/checkpoint/checkpointtest"}, "its streams are not ours to keep the same"},
-	{"math/rand/v2", []string{"web/...", "quant/kernel/kerneltest", "quant/engine/enginetest", "quant/checkpoint/checkpointtest"}, "its streams are not ours to keep the same"},
+	{"math/rand", []string{"web/...", "quant/kernel/kerneltest", "quant/convert/random", "quant/engine/enginetest", "quant/checkpoint/checkpointtest"}, "its streams are not ours to keep the same"},
+	{"math/rand/v2", []string{"web/...", "quant/kernel/kerneltest", "quant/convert/random", "quant/engine/enginetest", "quant/checkpoint/checkpointtest"}, "its streams are not ours to keep the same"},
 }
 
 const module = "lqa/"

@@ -6,16 +6,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"math"
 	"testing"
 )
 
 // picture has gradients, random texture and every alpha.
 func picture(w, h int) []byte {
 	p := make([]byte, 4*w*h)
-	state := uint64(1)
+	source := NewSource(1)
 	for i := range w * h {
 		x, y := i%w, i/w
-		p[4*i], p[4*i+1], p[4*i+2], p[4*i+3] = byte(x*255/max(1, w-1)), byte(y*255/max(1, h-1)), byte(splitmix(&state)), byte(i)
+		p[4*i], p[4*i+1], p[4*i+2], p[4*i+3] = byte(x*255/max(1, w-1)), byte(y*255/max(1, h-1)), byte(source.Next()), byte(i)
 	}
 	return p
 }
@@ -43,10 +44,24 @@ func roughness(p []byte, w int) (m float64) {
 // same seed gives the same bytes, and odd sizes work.
 func TestEffects(t *testing.T) {
 	const w, h = 230, 224
+	original := picture(w, h)
+	smooth := func(p []byte) float64 { return -roughness(p, w) }
+	change := func(p []byte) (d float64) {
+		for i := range p {
+			d += math.Abs(float64(p[i]) - float64(original[i]))
+		}
+		return d
+	}
 	harm := map[string]func(p []byte) float64{
-		"dark":  func(p []byte) float64 { return -mean(p) },
-		"blur":  func(p []byte) float64 { return -roughness(p, w) },
-		"noise": func(p []byte) float64 { return roughness(p, w) },
+		"dark":     func(p []byte) float64 { return -mean(p) },
+		"exposure": mean,
+		"cast":     change,
+		"blur":     smooth,
+		"defocus":  smooth,
+		"motion":   smooth,
+		"noise":    func(p []byte) float64 { return roughness(p, w) },
+		"rolling":  change,
+		"dirt":     change,
 	}
 	for _, k := range Kinds {
 		t.Run(k.Name, func(t *testing.T) {
@@ -134,6 +149,134 @@ func TestBlur_Box(t *testing.T) {
 	}
 }
 
+// TestFlat compares with means worked out in plain loops.
+func TestFlat(t *testing.T) {
+	const w, h = 9, 6
+	runs := []run{{-1, -2, 1}, {0, 0, 0}, {2, 1, 3}, {2, -3, -3}}
+	got, in := picture(w, h), picture(w, h)
+	newFlat(func(int, int) []run { return runs })(got, w, h)
+	for y := range h {
+		for x := range w {
+			for c := range 3 {
+				sum, n := 0, 0
+				for _, r := range runs {
+					for dx := r.x0; dx <= r.x1; dx++ {
+						sum += int(in[4*(w*min(max(y+r.dy, 0), h-1)+min(max(x+dx, 0), w-1))+c])
+						n++
+					}
+				}
+				if want := byte((sum + n/2) / n); got[4*(w*y+x)+c] != want {
+					t.Errorf("(%d,%d)[%d] = %d, want %d", x, y, c, got[4*(w*y+x)+c], want)
+				}
+			}
+		}
+	}
+}
+
+// TestDefocus_Point: a point becomes a round disk of the stated area.
+func TestDefocus_Point(t *testing.T) {
+	const side = 224
+	p := make([]byte, 4*side*side)
+	for c := range 3 {
+		p[4*(side*112+112)+c] = 255
+	}
+	e, err := New("defocus", 3, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e.Apply(p, side, side)
+	lit := 0
+	for i := 0; i < len(p); i += 4 {
+		if p[i] > 0 {
+			lit++
+			x, y := i/4%side-112, i/4/side-112
+			if x*x+y*y > 27 {
+				t.Errorf("(%d,%d) is lit", x, y)
+			}
+		}
+	}
+	if lit < 75 || lit > 90 { // π·5² = 78.5
+		t.Errorf("%d pixels lit", lit)
+	}
+}
+
+// TestCast_Direction: seeds decide between warm and cold; both change red and
+// blue against each other and leave green.
+func TestCast_Direction(t *testing.T) {
+	warm := 0
+	for seed := range uint64(64) {
+		e, err := New("cast", 3, seed)
+		if err != nil {
+			t.Fatal(err)
+		}
+		p := []byte{100, 100, 100, 7}
+		e.Apply(p, 1, 1)
+		if p[1] != 100 || (p[0] > 100) == (p[2] > 100) {
+			t.Fatalf("grey became %v", p)
+		}
+		if p[0] > 100 {
+			warm++
+		}
+	}
+	if warm < 16 || warm > 48 {
+		t.Errorf("%d of 64 are warm", warm)
+	}
+}
+
+// TestRolling_Rolls: the bands move from frame to frame.
+func TestRolling_Rolls(t *testing.T) {
+	darkest := func(p []byte) (at int) {
+		low := math.Inf(1)
+		for y := range 100 {
+			if m := mean(p[400*y:][:400]); m < low {
+				low, at = m, y
+			}
+		}
+		return at
+	}
+	e, _ := New("rolling", 4, 3)
+	a, b := bytes.Repeat([]byte{200}, 40000), bytes.Repeat([]byte{200}, 40000)
+	e.Apply(a, 100, 100)
+	e.Apply(b, 100, 100)
+	if darkest(a) == darkest(b) {
+		t.Errorf("the darkest row stays at %d", darkest(a))
+	}
+}
+
+// TestDirt_Stays: dirt does not move and is in the same place at another size.
+func TestDirt_Stays(t *testing.T) {
+	e, _ := New("dirt", 3, 3)
+	a, b := picture(96, 96), picture(96, 96)
+	e.Apply(a, 96, 96)
+	e.Apply(b, 96, 96)
+	if !bytes.Equal(a, b) {
+		t.Error("dirt moved")
+	}
+	small, large := dirtMask(3, 3, 50, 50), dirtMask(3, 3, 100, 100)
+	diff := 0
+	for i := range small {
+		if d := int(small[i]) - int(large[2*(i/50)*100+2*(i%50)]); d > 60 || d < -60 {
+			diff++
+		}
+	}
+	if diff > len(small)/20 {
+		t.Errorf("%d of %d places differ at twice the size", diff, len(small))
+	}
+}
+
+func TestSource_N(t *testing.T) {
+	var count [7]int
+	s := NewSource(1)
+	for range 7000 {
+		count[s.N(7)]++
+	}
+	for i, n := range count {
+		if n < 850 || n > 1150 { // 1000 ± 5 standard deviations
+			t.Errorf("%d came %d times of 7000", i, n)
+		}
+	}
+}
+
 // TestBits holds every platform to the same bytes.
 func TestBits(t *testing.T) {
 	h := sha256.New()
@@ -148,7 +291,7 @@ func TestBits(t *testing.T) {
 			h.Write(p)
 		}
 	}
-	const want = "14ecdfc1c42955112b1aaae09c5ae919632898339abe09be3642abed54c55989"
+	const want = "4e987435e180d27d90f38245988e57ba50094f4bf7be621ca5d97e01d40bf23f"
 	if got := hex.EncodeToString(h.Sum(nil)); got != want {
 		t.Errorf("effects hash to %s, want %s", got, want)
 	}

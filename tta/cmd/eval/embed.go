@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"image"
 	"io"
 	"math"
 	"os"
@@ -17,10 +18,13 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/image/draw"
+
 	"lqa/quant/cmd/progress"
 	"lqa/quant/engine"
 	"lqa/quant/picture"
 	"lqa/tta/cmd/eval/dataset"
+	"lqa/tta/shift"
 )
 
 // features are the embeddings of a split's pictures, in order.
@@ -49,11 +53,25 @@ func step(n, limit int) int {
 	return (n + limit - 1) / limit
 }
 
-// embed returns the embeddings of every step-th picture of s. They come from
-// the folder keep if they are there, made by this model of this tar; the first
-// one is then encoded again, and if a bit differs, all are.
-func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep string, p *progress.Bar) (*features, error) {
-	name, err := keptName(m, s, every)
+// effect is a change of the pictures before they are encoded.
+type effect struct {
+	name string // kept embeddings are found by it; "" for none
+	// apply changes the view [side][side][4] of the picture of this number; the
+	// same number gives the same bytes, whichever engine has it. nil: nothing.
+	apply func(picture int, rgba []byte, side int) error
+	// side is that of views made and changed before the model makes its own, as
+	// published corruptions want it; 0: the model's own view is changed.
+	side int
+	// views, beyond 1, are how often each picture is seen, by a crop that drifts.
+	// The embeddings of one picture follow one another.
+	views int
+}
+
+// embed returns the embeddings of every step-th picture of s, changed by fx. They
+// come from the folder keep if they are there, made by this model of this tar; the
+// first picture is then encoded again, and if a bit differs, all are.
+func embed(ctx context.Context, m *model, s *dataset.Split, every int, fx effect, keep string, p *progress.Bar) (*features, error) {
+	name, err := keptName(m, s, every, fx)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +79,7 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 	if b, err := os.ReadFile(name); err == nil {
 		f, err := decodeFeatures(b, m.Width, len(s.Classes))
 		if err == nil {
-			err = f.verify(m, s)
+			err = f.verify(m, s, fx)
 		}
 		if err == nil {
 			p.Add(int64(len(f.Class)))
@@ -69,7 +87,7 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 		}
 		p.Note("%s: %v: encoding anew", name, err)
 	}
-	f, err := encodeAll(ctx, m, s, every, p)
+	f, err := encodeAll(ctx, m, s, every, fx, p)
 	if err != nil {
 		return nil, err
 	}
@@ -86,7 +104,7 @@ func embed(ctx context.Context, m *model, s *dataset.Split, every int, keep stri
 
 // keptName binds embeddings to the model, to the tar's content, to which of its
 // pictures are taken and to how this program prepares them.
-func keptName(m *model, s *dataset.Split, every int) (string, error) {
+func keptName(m *model, s *dataset.Split, every int, fx effect) (string, error) {
 	file, err := os.Open(s.Tar)
 	if err != nil {
 		return "", err
@@ -94,6 +112,18 @@ func keptName(m *model, s *dataset.Split, every int) (string, error) {
 	defer file.Close()
 	h := sha256.New()
 	fmt.Fprintf(h, "decode 2, every %d, model %s\n", every, m.Hash)
+	if fx.name != "" {
+		fmt.Fprintf(h, "effect %q\n", fx.name)
+	}
+	if fx.side != 0 {
+		fmt.Fprintf(h, "on views of %d\n", fx.side)
+	}
+	if fx.views > 1 {
+		fmt.Fprintf(h, "%d views, drift 1\n", fx.views)
+	}
+	if some := s.Selection(); some != "" {
+		fmt.Fprintf(h, "only %s\n", some)
+	}
 	for _, c := range s.Classes { // their order is what Class counts
 		fmt.Fprintf(h, "%q\n", c.Folder)
 	}
@@ -107,14 +137,14 @@ var errStop = errors.New("stop")
 
 // verify encodes the first readable picture again: kernels may have changed
 // since.
-func (f *features) verify(m *model, s *dataset.Split) error {
+func (f *features) verify(m *model, s *dataset.Split, fx effect) error {
 	n := slices.IndexFunc(f.Embeddings, func(e []float32) bool { return e != nil })
 	if n != 0 {
 		return nil
 	}
-	again := make([]float32, m.Width)
+	again := matrix(1, m.Width) // of its first view
 	err := s.Each(1, func(p dataset.Picture) error {
-		if err := encodeOne(m.engines[0], p, again); err != nil {
+		if err := encodeOne(m.engines[0], p, 0, fx, again); err != nil {
 			return err
 		}
 		return errStop
@@ -122,17 +152,28 @@ func (f *features) verify(m *model, s *dataset.Split) error {
 	if err != errStop {
 		return err
 	}
-	if !slices.Equal(again, f.Embeddings[0]) {
+	if !slices.Equal(again[0], f.Embeddings[0]) {
 		return errors.New("the first picture has another embedding now")
 	}
 	return nil
+}
+
+func (fx effect) count() int { return max(1, fx.views) }
+
+func matrix(rows, width int) [][]float32 {
+	m := make([][]float32, rows)
+	for i := range m {
+		m[i] = make([]float32, width)
+	}
+	return m
 }
 
 // errUnreadable marks a picture that cannot be decoded; it is the picture's
 // fault, not the model's.
 var errUnreadable = errors.New("unreadable")
 
-func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
+// encodeOne writes a picture's embeddings: of its first views, one each.
+func encodeOne(e encoder, p dataset.Picture, number int, fx effect, dst [][]float32) error {
 	if p.Err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, p.Err)
 	}
@@ -140,15 +181,83 @@ func encodeOne(e encoder, p dataset.Picture, dst []float32) error {
 	if err != nil {
 		return fmt.Errorf("%w: %s: %w", errUnreadable, p.Name, err)
 	}
+	for v := range dst {
+		if err := encodeView(e, rgba, w, h, number*fx.count()+v, fx.window(number, v, w, h), fx, dst[v]); err != nil {
+			return fmt.Errorf("%s %s: %w", p.Name, fx.name, err)
+		}
+	}
+	return nil
+}
+
+// encodeView writes the embedding of a window of a picture; number seeds the
+// effect.
+func encodeView(e encoder, rgba []byte, w, h, number int, window image.Rectangle, fx effect, dst []float32) error {
+	seen := &image.RGBA{Pix: rgba, Stride: 4 * w, Rect: image.Rect(0, 0, w, h)}
+	if fx.apply != nil && fx.side > 0 {
+		// The middle square, as models cut it.
+		square := min(window.Dx(), window.Dy())
+		at := window.Min.Add(image.Pt((window.Dx()-square)/2, (window.Dy()-square)/2))
+		view := image.NewRGBA(image.Rect(0, 0, fx.side, fx.side))
+		draw.CatmullRom.Scale(view, view.Rect, seen, image.Rectangle{at, at.Add(image.Pt(square, square))}, draw.Src, nil)
+		if err := fx.apply(number, view.Pix, fx.side); err != nil {
+			return err
+		}
+		if err := e.SetFrame(view.Pix, fx.side, fx.side); err != nil {
+			return err
+		}
+		return e.Encode(dst)
+	}
+	if window != seen.Rect {
+		cut := image.NewRGBA(image.Rect(0, 0, window.Dx(), window.Dy()))
+		draw.Copy(cut, image.Point{}, seen, window, draw.Src, nil)
+		rgba, w, h = cut.Pix, window.Dx(), window.Dy()
+	}
 	if err := e.SetFrame(rgba, w, h); err != nil {
-		return fmt.Errorf("%s: %w", p.Name, err)
+		return err
+	}
+	if fx.apply != nil {
+		side := e.ViewSize()
+		view := make([]byte, 4*side*side)
+		if err := e.View(view); err != nil {
+			return err
+		}
+		if err := fx.apply(number, view, side); err != nil {
+			return err
+		}
+		if err := e.SetView(view); err != nil {
+			return err
+		}
 	}
 	return e.Encode(dst)
 }
 
+// window is the part of a picture that view v sees: 7/8 of each side, drifting
+// by up to a 64th a view and bouncing off the edges.
+func (fx effect) window(number, v, w, h int) image.Rectangle {
+	if fx.views <= 1 {
+		return image.Rect(0, 0, w, h)
+	}
+	s := shift.NewSource(uint64(number))
+	size := image.Pt(max(1, w*7/8), max(1, h*7/8))
+	free := image.Pt(w, h).Sub(size)
+	walk := func(free, side int) int {
+		const unit = 256 // of a pixel
+		at, speed := s.N(unit*free+1), s.N(2*unit*side/64+1)-unit*side/64
+		if free == 0 {
+			return 0
+		}
+		at += v * speed
+		at = ((at % (2 * unit * free)) + 2*unit*free) % (2 * unit * free)
+		return min(at, 2*unit*free-at) / unit
+	}
+	x := walk(free.X, w)
+	at := image.Pt(x, walk(free.Y, h))
+	return image.Rectangle{at, at.Add(size)}
+}
+
 // encodeAll reads the tar once and encodes on all engines; each result goes to
 // its picture's place, so their number changes nothing.
-func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *progress.Bar) (*features, error) {
+func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, fx effect, p *progress.Bar) (*features, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	type job struct {
@@ -156,28 +265,28 @@ func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *pr
 		picture dataset.Picture
 	}
 	jobs := make(chan job)
-	n := (s.Pictures + every - 1) / every
-	f := &features{Class: make([]uint16, n), Embeddings: make([][]float32, n)}
+	n, views := (s.Pictures+every-1)/every, fx.count()
+	f := &features{Class: make([]uint16, n*views), Embeddings: make([][]float32, n*views)}
 	var mu sync.Mutex // guards Encode and Encoded
 	var wg sync.WaitGroup
 	for _, e := range m.engines {
 		wg.Go(func() {
 			for j := range jobs {
 				start := time.Now()
-				dst := make([]float32, m.Width)
-				switch err := encodeOne(e, j.picture, dst); {
+				dst := matrix(views, m.Width)
+				switch err := encodeOne(e, j.picture, j.at, fx, dst); {
 				case errors.Is(err, errUnreadable):
 					p.Note("%s/%s: %v", s.Set, s.Name, err)
 				case err != nil:
 					cancel(err)
 				default:
-					f.Embeddings[j.at] = dst
+					copy(f.Embeddings[j.at*views:], dst)
 					mu.Lock()
 					f.Encode += time.Since(start)
-					f.Encoded++
+					f.Encoded += views
 					mu.Unlock()
 				}
-				p.Add(1)
+				p.Add(int64(views))
 			}
 		})
 	}
@@ -186,7 +295,9 @@ func encodeAll(ctx context.Context, m *model, s *dataset.Split, every int, p *pr
 		if at == n {
 			return fmt.Errorf("%w: %s has grown", dataset.ErrLayout, s.Tar)
 		}
-		f.Class[at] = uint16(picture.Class)
+		for v := range views {
+			f.Class[at*views+v] = uint16(picture.Class)
+		}
 		select {
 		case jobs <- job{at, picture}:
 		case <-ctx.Done():

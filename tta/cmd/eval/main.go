@@ -23,9 +23,23 @@ var suites = []struct {
 	name, doc string
 	run       func(context.Context, *run) error
 }{
-	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
+	{"zero-shot", "the model's own answer on every test split and stream, by ready table and by text tower", zeroShotSuite},
+	{"open", "names that stayed out of training, the backbone's own classes for them mute", openSuite},
+	{"retrieval", "pictures to captions by text tower: flickr8k/test", retrievalSuite},
+	{"unknown", "\"none of these\": known pictures kept, unknown ones refused, calibration", unknownSuite},
+	{"desk", "everyday words, each picture against all of them", deskSuite},
+	{"camera", "what darkness, blur, noise and colour cast cost", cameraSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
+	{"shift", "every adapter on shifted streams of pictures and on real video: as published, and as cameras see", shiftSuite},
+	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
+	{"memory", "peak memory of adaptation: ours beside gradients in PyTorch ($LQA_PYTHON), ViT-B/16", memorySuite},
 }
+
+// Bounds of --pool and --seeds.
+const (
+	maxPool  = 1 << 16
+	maxSeeds = 1000
+)
 
 func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
@@ -53,17 +67,21 @@ func command(stdout, stderr io.Writer) *cli.Command {
    eval --suite zero-shot --sets cifar10,hands --limit 200   a quick look
    eval --suite zero-shot --model build/float.shq         another model
    eval --suite zero-shot --markdown build/zero-shot.md   a table as well
+   eval --suite camera --model build/float.shq          how another one bears it
 
 Suites:
 
 ` + strings.TrimRight(list, "\n") + `
 
-JSON lines go to stdout: suite, set, split, n (pictures or frames), top1 and ece
-in percent, lqa_top1 (streams: with that adapter, frames in order), classes,
-known (classes whose name stands ready in the model), reworded (by the prompts),
-unreadable (pictures, counted as wrong), ms a picture where it was encoded in
-this run, and the model's name. Progress goes to stderr. Embeddings are kept, so
-that a second run takes seconds.`,
+JSON lines go to stdout: suite, set, split, n (pictures or frames), top1 (or
+recall10) and ece in percent, text (table: labels as the product embeds them;
+tower: by the text tower alone; mixed: kept-out names by tower), and the model's
+name. zero-shot has lqa_top1 (streams: with that adapter, frames in order),
+prompts (whether --prompts were used), classes, known (classes whose name stands
+ready in the model), reworded (by the prompts), unreadable (pictures, counted as
+wrong) and ms a picture where it was encoded in this run; of names a part of the
+pictures: kept-out, trained. Last lines with set "mean" or "all" sum up. Progress
+goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {}, // main reports
@@ -73,21 +91,37 @@ that a second run takes seconds.`,
 			&cli.StringFlag{Name: "model", Usage: "`FILE`.shq (default: the newest in assets)"},
 			&cli.StringFlag{Name: "float", Usage: "suite quant: `FOLDER` of the float model", Value: filepath.Join("build", "train", "model")},
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
+			&cli.StringFlag{Name: "models", Usage: "suite real-clip: `FOLDER` with CLIP's embeddings", Value: "../shared/models", Sources: cli.EnvVars("LQA_MODELS")},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` of better wordings, label and wording a line; \"\" for none", Value: filepath.Join("assets", "prompts.tsv")},
+			&cli.StringFlag{Name: "desk", Usage: "`FOLDER` with desk_words.txt and desk_classes.tsv, for desk and unknown", Value: filepath.Join("assets", "train")},
 			&cli.StringSliceFlag{Name: "sets", Usage: "only these `SETS`, by folder name"},
 			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
 			&cli.IntFlag{Name: "jobs", Usage: "encode on `N` engines at once", Value: 2},
 			&cli.StringFlag{Name: "keep", Usage: "`FOLDER` for embeddings", Value: filepath.Join("build", "eval")},
+			&cli.IntFlag{Name: "pool", Usage: "suites shift, teach, soak: about `N` frames a set and condition", Value: 1200},
+			&cli.IntFlag{Name: "seeds", Usage: "streams a condition; of real video at most 5", Value: 10},
+			&cli.StringSliceFlag{Name: "streams", Usage: "suite shift: only these `KINDS` of streams"},
+			&cli.StringSliceFlag{Name: "corruptions", Usage: "suite shift: these `NAMES` of ImageNet-C's in place of five; all for all 15"},
+			&cli.StringSliceFlag{Name: "adapters", Usage: "only these `NAMES`"},
+			&cli.BoolFlag{Name: "ablations", Usage: "adapters without one of their parts, too"},
+			&cli.StringFlag{Name: "plots", Usage: "draw accuracy over time and reliability as SVG into `FOLDER`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the results as a table to `FILE` too"},
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			r := &run{
-				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), keep: c.String("keep"), markdown: c.String("markdown"),
+				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), models: c.String("models"), keep: c.String("keep"), desk: c.String("desk"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
-				stdout: stdout, progress: progress.New(stderr, false),
+				streamOptions: streamOptions{
+					pool: c.Int("pool"), seeds: c.Int("seeds"), kinds: c.StringSlice("streams"), corruptions: c.StringSlice("corruptions"),
+					adapters: c.StringSlice("adapters"), ablations: c.Bool("ablations"), plots: c.String("plots"),
+				},
+				stdout: stdout, stderr: stderr, progress: progress.New(stderr, false),
 			}
 			if r.limit < 0 || r.jobs < 1 || r.jobs > 64 {
 				return fmt.Errorf("--limit %d, --jobs %d: out of range", r.limit, r.jobs)
+			}
+			if r.pool < 1 || r.pool > maxPool || r.seeds < 1 || r.seeds > maxSeeds {
+				return fmt.Errorf("--pool %d, --seeds %d: out of range", r.pool, r.seeds)
 			}
 			var err error
 			if r.prompts, err = readPrompts(c.String("prompts"), c.IsSet("prompts"), r.progress); err != nil {

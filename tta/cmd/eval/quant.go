@@ -153,7 +153,7 @@ type answers struct {
 // compare measures one variant on all splits; float is nil for the float model
 // itself.
 func (r *run) compare(ctx context.Context, name string, size *made, splits []dataset.Split, float []answers) ([]rounded, []answers, error) {
-	m, err := openModel(ctx, size.file, r.jobs)
+	m, err := openModel(ctx, size.file, r.jobs, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -164,11 +164,11 @@ func (r *run) compare(ctx context.Context, name string, size *made, splits []dat
 	defer r.progress.End()
 	for i := range splits {
 		s := &splits[i]
-		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), r.keep, r.progress)
+		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), effect{}, r.keep, r.progress)
 		if err != nil {
 			return nil, nil, err
 		}
-		q, err := r.ask(m, s)
+		q, err := r.ask(m, s, asking{byTable, r.prompts})
 		if err != nil {
 			return nil, nil, err
 		}

@@ -6,15 +6,14 @@ import (
 	"testing"
 
 	"lqa/quant/clip"
+	"lqa/quant/convert/random"
 )
 
 // The peers' models were counted by themselves (PyTorch's shapes): both sides
 // of a comparison do the same work.
 func TestImageMACs(t *testing.T) {
 	for name, want := range map[string]int64{"vit-b-32": 4_408_811_520, "vit-tiny-16": 1_253_589_504} {
-		im := vits[name]
-		im.Kind, im.Size = "vit", 224
-		if got := imageMACs(&clip.Config{Embed: 512, Image: im}); got != want {
+		if got := imageMACs(&clip.Config{Embed: 512, Image: random.Images[name]}); got != want {
 			t.Errorf("%s: %d, want %d", name, got, want)
 		}
 	}

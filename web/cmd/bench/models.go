@@ -3,13 +3,8 @@ package main
 import (
 	"bytes"
 	"compress/gzip"
-	"encoding/json"
-	"errors"
 	"fmt"
-	"hash/fnv"
 	"io"
-	"math"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +13,7 @@ import (
 	"lqa/quant/checkpoint/hub"
 	"lqa/quant/clip"
 	"lqa/quant/convert"
+	"lqa/quant/convert/random"
 	"lqa/quant/qtype"
 	"lqa/quant/shq"
 	"lqa/web/test/client"
@@ -35,21 +31,10 @@ type model struct {
 // file is a model as our engine reads it.
 type file struct{ url, weights string }
 
-// vits have random weights.
-var vits = map[string]clip.Image{
-	"vit-b-32":    {Patch: 32, Width: 768, Transformer: clip.Transformer{Layers: 12, Heads: 12, MLP: 3072, Activation: "quick_gelu", Eps: 1e-5}},
-	"vit-tiny-16": {Patch: 16, Width: 192, Transformer: clip.Transformer{Layers: 12, Heads: 3, MLP: 768, Activation: "gelu", Eps: 1e-5}},
-}
-
 // withText after a model's name: its text tower is loaded too.
 const withText = "+text"
 
 var (
-	// stub is a text side that takes no room: pictures are what is measured.
-	stub      = clip.Text{Kind: "bag", Vocab: 3, Width: 8, Hidden: 8, Context: 8, Templates: []string{"{}"}, Defaults: []string{"this", "that"}}
-	stubVocab = []byte("[PAD]\n[UNK]\na\n")
-	clipText  = clip.Text{Kind: "transformer", Vocab: 49408, Width: 512, Context: 77, EOS: 49407, TokenShards: clip.TokenShard, Templates: stub.Templates, Defaults: stub.Defaults,
-		Transformer: clip.Transformer{Layers: 12, Heads: 8, MLP: 2048, Activation: "quick_gelu", Eps: 1e-5}}
 	lowFirst = []qtype.Kind{qtype.Q4, qtype.Q5, qtype.Q6, qtype.Q8C}
 	fourBit  = []qtype.Kind{qtype.Q4}
 	// layers are the weights whose kind is varied.
@@ -63,16 +48,13 @@ func (d dirs) loadModel(root, name string) (*model, error) {
 		c, weights, err := manifest(filepath.Join(d.site, "model.shq"))
 		return &model{name: name, config: c, files: []file{{"/model.shq", weights}}}, err
 	}
-	image, random := vits[base]
-	if !random {
+	image, ok := random.Images[base]
+	if !ok {
 		return d.readModel(name)
 	}
-	image.Kind, image.Size = "vit", 224
-	image.Mean, image.Std = [3]float32{0.48145466, 0.4578275, 0.40821073}, [3]float32{0.26862954, 0.26130258, 0.27577711}
-	m := &model{name: name, kinds: lowFirst, config: &clip.Config{Embed: 512, LogitScale: 100, Temperature: 1, Image: image, Text: stub}}
-	m.input.Vocab = stubVocab
+	side, vocab, kinds := random.Stub, random.StubVocab, lowFirst
 	if text {
-		m.kinds, m.config.Text = fourBit, clipText
+		side, kinds = random.CLIP, fourBit
 		f, err := os.Open(filepath.Join(root, "quant", "clip", "testdata", "merges.txt.gz"))
 		if err != nil {
 			return nil, err
@@ -82,13 +64,13 @@ func (d dirs) loadModel(root, name string) (*model, error) {
 		if err != nil {
 			return nil, err
 		}
-		if m.input.Vocab, err = io.ReadAll(z); err != nil {
+		if vocab, err = io.ReadAll(z); err != nil {
 			return nil, err
 		}
 	}
-	m.input.Tensors = newRandom(m.config.Whole())
+	m := &model{name: name, kinds: kinds}
 	var err error
-	m.input.Config, err = json.Marshal(m.config)
+	m.config, m.input, err = random.Input(image, side, vocab)
 	return m, err
 }
 
@@ -150,58 +132,4 @@ func (d dirs) ours(m *model, threads []int) []*contender {
 		}
 	}
 	return out
-}
-
-// random is a convert.Source: tensors of a configuration with random values
-// that keep activations' variance near 1 from layer to layer.
-type random struct {
-	names  []string
-	shapes map[string][]int
-}
-
-func newRandom(c *clip.Config) *random {
-	r := &random{shapes: map[string][]int{}}
-	for _, s := range c.Tensors() {
-		if s.Default != qtype.U8 {
-			r.names, r.shapes[s.Name] = append(r.names, s.Name), s.Shape
-		}
-	}
-	return r
-}
-
-func (r *random) Names() []string { return r.names }
-
-func (r *random) Shape(name string) ([]int, bool) {
-	s, ok := r.shapes[name]
-	return s, ok
-}
-
-var errTensor = errors.New("no such tensor")
-
-// Float32 gives a tensor the same values each time.
-func (r *random) Float32(name string) ([]float32, error) {
-	shape, ok := r.shapes[name]
-	if !ok {
-		return nil, fmt.Errorf("%w: %s", errTensor, name)
-	}
-	n := 1
-	for _, d := range shape {
-		n *= d
-	}
-	h := fnv.New64a()
-	io.WriteString(h, name)
-	rng := rand.New(rand.NewPCG(h.Sum64(), 7))
-	middle, spread := float32(0), float32(0.02)
-	switch {
-	case strings.Contains(name, ".bias"):
-	case len(shape) == 1: // a LayerNorm's gain
-		middle, spread = 1, 0.1
-	case shape[0] > 1:
-		spread = float32(math.Sqrt(3 / float64(shape[1])))
-	}
-	x := make([]float32, n)
-	for i := range x {
-		x[i] = middle + spread*(2*rng.Float32()-1)
-	}
-	return x, nil
 }

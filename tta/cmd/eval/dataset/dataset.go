@@ -13,7 +13,6 @@ package dataset
 
 import (
 	"archive/tar"
-	"bufio"
 	"errors"
 	"fmt"
 	"io"
@@ -46,8 +45,10 @@ type Split struct {
 	Stream   bool   // pictures are frames in order
 	Classes  []Class
 	Pictures int
+	Clips    []Clip // of a stream, in the tar's order
 
 	class map[string]int // folder or clip to index into Classes
+	only  []int          // ascending; nil for all pictures
 }
 
 // Find returns the splits below root in the order of their paths, and what was
@@ -138,8 +139,12 @@ func (s *Split) examine(mayStream bool) (why string, err error) {
 		if s.Pictures++; s.Pictures > maxPictures {
 			return fmt.Errorf("%w: over %d pictures", ErrLayout, maxPictures)
 		}
+		if s.Stream {
+			return s.countFrame(folder)
+		}
 		return nil
 	})
+	s.Clips = slices.DeleteFunc(s.Clips, func(c Clip) bool { return c.Frames == 0 })
 	if err == nil && why == "" && s.Pictures == 0 {
 		why = "no pictures"
 	}
@@ -185,33 +190,19 @@ func pictureFolder(name string) (folder string, ok bool) {
 	return strings.TrimPrefix(path.Dir(name), "./"), true
 }
 
-// readClips reads clips.tsv: clip, label and fields that are not needed here.
-func (s *Split) readClips(r io.Reader, size int64) error {
-	if size > maxText {
-		return fmt.Errorf("%w: %s has %d bytes", ErrLayout, ClipsFile, size)
+// Only returns the split with these of its pictures alone, ascending.
+func (s *Split) Only(pictures []int) *Split {
+	some := *s
+	some.only, some.Pictures = pictures, len(pictures)
+	return &some
+}
+
+// Selection tells splits apart that Only made of one: "" for all pictures.
+func (s *Split) Selection() string {
+	if s.only == nil {
+		return ""
 	}
-	index := make(map[string]int)
-	for i, c := range s.Classes {
-		for _, name := range slices.Backward(append([]string{c.Folder}, c.Spellings...)) {
-			if _, taken := index[name]; !taken {
-				index[name] = i
-			}
-		}
-	}
-	s.class = make(map[string]int)
-	lines := bufio.NewScanner(r)
-	for lines.Scan() {
-		f := strings.Split(strings.TrimRight(lines.Text(), "\r"), "\t")
-		if len(f) < 2 {
-			return fmt.Errorf("%w: line %q of %s", ErrLayout, lines.Text(), ClipsFile)
-		}
-		i, ok := index[f[1]]
-		if !ok {
-			return fmt.Errorf("%w: label %q of %s is not in classes.txt", ErrLayout, f[1], ClipsFile)
-		}
-		s.class[f[0]] = i
-	}
-	return lines.Err()
+	return fmt.Sprint(s.only)
 }
 
 // Picture is one member of a split.
@@ -225,7 +216,7 @@ type Picture struct {
 // Each calls f for every step-th picture in the tar's order, the first
 // included, until f returns an error, which it returns.
 func (s *Split) Each(step int, f func(Picture) error) error {
-	n := -1
+	n, all := -1, -1
 	return s.walk(func(h *tar.Header, r io.Reader) error {
 		folder, ok := pictureFolder(h.Name)
 		if !ok {
@@ -234,6 +225,14 @@ func (s *Split) Each(step int, f func(Picture) error) error {
 		class, ok := s.class[folder]
 		if !ok {
 			return fmt.Errorf("%w: %q was not there before", ErrLayout, h.Name)
+		}
+		if all++; s.only != nil {
+			if n+1 == len(s.only) {
+				return io.EOF
+			}
+			if all != s.only[n+1] {
+				return nil
+			}
 		}
 		if n++; n%step != 0 {
 			return nil

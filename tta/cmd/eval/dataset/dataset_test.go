@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,6 +84,13 @@ func TestFind(t *testing.T) {
 	writeTar(t, at("streams/late/late.tar"), append(frames, clips)...) // clips.tsv is not first
 	writeFile(t, at("streams/foreign/classes.txt"), "pen\n")
 	writeTar(t, at("streams/foreign/foreign.tar"), append([]member{clips}, frames...)...)
+	writeFile(t, at("streams/mixed/classes.txt"), "mug\tcup\n")
+	writeTar(t, at("streams/mixed/mixed.tar"), clips, frames[0], frames[2], frames[1])
+	for i, bad := range []string{"c1\tmug\nc1\tmug\n", "c1\tmug\ti\ts\t0\t1\n", "c1\tmug\ti\ts\tfast\t1\n"} {
+		set := fmt.Sprintf("streams/bad%d/", i)
+		writeFile(t, at(set+"classes.txt"), "mug\n")
+		writeTar(t, at(fmt.Sprintf("%sbad%d.tar", set, i)), member{name: "clips.tsv", data: bad}, frames[0])
+	}
 	writeFile(t, at("streams/stray/classes.txt"), "mug\tcup\n")
 	writeTar(t, at("streams/stray/stray.tar"), clips, member{name: "c9/00001.jpg"})
 
@@ -108,8 +116,8 @@ func TestFind(t *testing.T) {
 	if !slices.Equal(got, want) {
 		t.Errorf("found %v, want %v", got, want)
 	}
-	if len(notes) != 10 {
-		t.Errorf("%d notes, want 10:\n%s", len(notes), strings.Join(notes, "\n"))
+	if len(notes) != 14 {
+		t.Errorf("%d notes, want 14:\n%s", len(notes), strings.Join(notes, "\n"))
 	}
 
 	var classes []int
@@ -125,6 +133,17 @@ func TestFind(t *testing.T) {
 		return nil
 	}); err != nil || !slices.Equal(names, []string{"cat/1.jpg", "dog/1.PNG"}) {
 		t.Errorf("every second picture: %v, %v", names, err)
+	}
+	if got, want := splits[3].Clips, []Clip{{"c1", 1, "m1", "room", 25, 0, 2}, {"c2", 1, "m2", "room", 25, 2, 1}}; !slices.Equal(got, want) {
+		t.Errorf("clips %v, want %v", got, want)
+	}
+	names = nil
+	some := splits[3].Only([]int{1, 2})
+	if err := some.Each(1, func(p Picture) error {
+		names = append(names, p.Name)
+		return nil
+	}); err != nil || !slices.Equal(names, []string{"c1/00002.jpg", "c2/00001.jpg"}) || some.Pictures != 2 || some.Selection() == splits[3].Selection() {
+		t.Errorf("a selection: %v, %d pictures, %v", names, some.Pictures, err)
 	}
 	stop := errors.New("stop")
 	if err := splits[0].Each(1, func(Picture) error { return stop }); err != stop {
