@@ -144,7 +144,7 @@ func (r *run) methods() ([]tta.Method, error) {
 }
 
 // ablations are methods without one of their parts.
-var ablations []tta.Method
+var ablations = tta.Ablations
 
 // scenes lays out what is measured on the splits that are there.
 func (r *run) scenes(splits []dataset.Split) ([]*scene, error) {
