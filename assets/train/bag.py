@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from tokenizers import BertWordPieceTokenizer
 
 import bank
+import data
 import text_space
 import wordnet
 from paths import OUT, SEED, THREADS, replace
@@ -50,11 +51,11 @@ def corpus():
         rng = np.random.default_rng(SEED)
         nouns = sorted(set(wordnet.nouns()) - set(known))
         nouns = [nouns[i] for i in rng.permutation(len(nouns))[:NOUNS]]
-        test = [str(n) for n in rng.permutation([n for n in known if n in text_space.table().rows])[:HELD_OUT]]
+        test = [str(n) for n in rng.permutation([n for n in known if n in (text_space.table().detic if data.PERMISSIVE else text_space.table().rows)])[:HELD_OUT]]
         names = [n for n in known if n not in set(test)]
         of = dict(zip(known, e))
-        target = lambda rows: text_space.unit(np.stack(rows) - centre).astype("f2")
-        t = target([of[n] for n in names] + list(text_space.embed(nouns)))
+        target = lambda rows: text_space.unit(np.stack(rows) - centre).astype("f2") if rows else np.zeros((0, len(centre)), "f2")
+        t = target([of[n] for n in names] + list(text_space.embed(nouns, data.PERMISSIVE)))
         arrays = dict(target=t, captions=target(list(c)), test=target([of[n] for n in test]))
         replace(OUT / "corpus.npz", lambda p: np.savez(p.open("wb"), **arrays))
         vocab = vocabulary(names + nouns, captions, known)
@@ -130,9 +131,9 @@ def main(slice_seconds):
     while time.time() - start < slice_seconds and (now := spent + time.time() - start) < SECONDS:
         for g in opt.param_groups:
             g["lr"] = RATE * min(1, (step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * now / SECONDS)))
-        ni = rng.choice(len(names), BATCH * 3 // 4, p=often)
+        ni = rng.choice(len(names), BATCH * 3 // 4 if captions else BATCH, p=often)
         ti = rng.choice(len(before), len(ni), p=weight)
-        ci = rng.integers(len(captions), size=BATCH - len(ni))
+        ci = rng.integers(max(1, len(captions)), size=BATCH - len(ni))
         y = torch.cat([target[ni], caption_target[ci]])
         out = net([before[t] + names[n] for t, n in zip(ti, ni)] + [captions[c] for c in ci])
         double = (y @ y.T > 0.999) & ~torch.eye(len(y), dtype=torch.bool)

@@ -19,19 +19,24 @@ def main():
     names = dict.fromkeys(sorted(text_space.table().rows))
     names.update(dict.fromkeys(data.imagenet()))
     names.update(dict.fromkeys(w.strip() for w in open(Path(__file__).with_name("desk_words.txt"))))
+    names.update(dict.fromkeys([*data.ALSO, *sum(data.ALSO.values(), []), *data.BESIDE]))
     for s in data.SOFT + data.SHARP:
         if s != "flickr8k":
             names.update(dict.fromkeys(n for n, sp in data.names(s).values() if not any(map(text_space.kept_out, sp))))
     names = [n for n in names if not text_space.kept_out(n)]
-    captions = sorted({c for v in data.captions().values() for c in v if not text_space.kept_out(c)})
-    e, p, c = text_space.embed(names), text_space.embed(names, permissive=True), text_space.text_map()(captions)
+    captions = [] if data.PERMISSIVE else sorted({c for v in data.captions().values() for c in v if not text_space.kept_out(c)})
+    e, p = text_space.embed(names), text_space.embed(names, permissive=True)
+    c = text_space.text_map()(captions) if captions else np.zeros((0, e.shape[1]), "f4")
     (OUT / "bank.json").write_text(json.dumps({"names": names, "captions": captions}))
     replace(OUT / "bank.npz", lambda path: np.savez(path.open("wb"), E=e, P=p, C=c, centre=e.mean(0)))
     print(f"bank: {len(names)} names, {len(captions)} captions")
 
 
 def load():
+    """-> names, captions, E, P, C, centre. Of permissive sources there are P alone, and no captions."""
     z, j = np.load(OUT / "bank.npz"), json.loads((OUT / "bank.json").read_text())
+    if data.PERMISSIVE:
+        return j["names"], [], z["P"], z["P"], z["C"][:0], z["P"].mean(0)
     return j["names"], j["captions"], z["E"], z["P"], z["C"], z["centre"]
 
 

@@ -1,5 +1,6 @@
 """The picture sets: which there are, what their folders are called, their pictures and captions."""
 import io
+import os
 import re
 import tarfile
 from functools import cache
@@ -7,11 +8,17 @@ from functools import cache
 from PIL import Image
 
 import text_space
-from paths import DATA, MODELS
+from paths import DATA, MODELS, OUT
 
 # Only the train splits of these are trained on.
-SOFT = "caltech101 cifar10 flickr8k grocery imagenette office_amazon office_caltech10 sign_digits tiny_imagenet trashnet".split()
+SOFT = "caltech101 cifar10 flickr8k grocery imagenette office_amazon office_caltech10 sign_digits tiny_imagenet trashnet walls".split()
 SHARP = "caltech101_native clothing grocery_fine imagenet1k_one office_native voc5".split()
+# LQA_PERMISSIVE=1: only sources whose terms allow any use (assets/MODEL.md).
+PERMISSIVE = bool(os.environ.get("LQA_PERMISSIVE"))
+if PERMISSIVE:
+    SOFT = "caltech101 grocery office_caltech10 sign_digits trashnet walls".split()
+    SHARP = "caltech101_native clothing grocery_fine".split()
+OTHERS = [] if PERMISSIVE else ["pairs"]
 PAIRS = MODELS / "clip_image_pairs/images.tar"  # pictures with real CLIP image embeddings
 EVALUATION = (
     "imagenette/val cifar10/test tiny_imagenet/val caltech101/test grocery/test sign_digits/test trashnet/test pacs/photo pacs/cartoon "
@@ -21,6 +28,8 @@ STREAMS = "hands objects moving actions".split()
 
 
 def folder(name):
+    if name == "walls":  # made here
+        return OUT / name
     d = DATA / name
     return d if d.exists() else DATA / "sharp" / name
 
@@ -35,6 +44,12 @@ def pictures(tar):
         for m in t:
             if m.name.endswith((".jpg", ".png")):
                 yield m.name, Image.open(io.BytesIO(t.extractfile(m).read()))
+
+
+def members(tar):
+    """The names of its pictures."""
+    with tarfile.open(tar, "r:") as t:
+        return [m.name for m in t if m.name.endswith((".jpg", ".png"))]
 
 
 def spellings(path):
@@ -58,6 +73,20 @@ def names(name):
         elif name == "grocery_fine" and not hit and len(sp) > 1:
             out[f] = (sp[1], sp)
     return out
+
+
+# What else people call a picture of the name: two times in ten it is taught as one of these.
+ALSO = {
+    "hand sign for one": ["pointing finger", "index finger", "hand"],
+    "hand sign for two": ["peace sign", "victory hand", "two fingers", "hand"],
+    "hand sign for three": ["three fingers", "hand"],
+    "hand sign for four": ["four fingers", "hand"],
+    "hand sign for five": ["open hand", "palm", "five fingers", "hand"],
+    "wall": ["empty wall", "ceiling", "nothing"],
+}
+# Names with no picture here that are near to those: what a hand that is not one is told apart from.
+BESIDE = ["closed fist", "raised fist", "thumbs up", "thumbs down", "ok hand", "empty hand"]
+PEOPLE = set("man woman boy girl men women boys girls child children kid kids people person lady guy baby toddler".split())
 
 
 @cache

@@ -1,7 +1,9 @@
-"""Pooled features and classifier logits of every picture, once: OUT/features/<set>_<split>.npz (f, l as float16; names).
+"""Pooled features and classifier logits of every picture, once: <set>_<split>.npz (f, l as float16; names).
 
-The backbone stays frozen, so this is all that the head's training needs of it. It runs in ONNX Runtime, a tar at a
-time; a tar already done is skipped.
+Into OUT/features those of the product's own view, of all tars (with the argument "train": of the training sets alone). With the
+arguments "camera N" into OUT/camera<N> those of one random view a training picture, as a poor camera might show it (augment.py).
+The backbone stays frozen, so this is all that the head's training needs of it. It runs in ONNX Runtime, a tar at a time; a tar already
+done is skipped.
 """
 import sys
 import time
@@ -10,19 +12,21 @@ from itertools import islice
 
 import numpy as np
 import onnxruntime as ort
+import torch
 from onnx import TensorProto, helper, numpy_helper
 
+import augment
 import backbone
 import data
 from paths import DATA, OUT, THREADS, replace
 from reference import view
 
-SIZE = 224
+SIZE = backbone.SIZE
 
 
 def graph():
-    """The folded backbone and its classifier as ONNX: x [n, 3, 224, 224] -> f [n, 1280], l [n, 1000]."""
-    config, t, w, b = backbone.fold(backbone.load())
+    """The backbone and its classifier as ONNX: x [n, 3, SIZE, SIZE] -> f [n, 1280], l [n, 1000]."""
+    config, t = backbone.tower()
     nodes, weights, count = [], [], 0
 
     def node(op, *inputs, **attributes):
@@ -55,9 +59,9 @@ def graph():
             x = node("Add", x, before)
     x = node("GlobalAveragePool", conv(x, "image.features", (config["features"], c["out"], 1, 1)))
     nodes.append(helper.make_node("Flatten", [x], ["f"]))
-    nodes.append(helper.make_node("Gemm", ["f", const("classifier", w), const("classifier.bias", b)], ["l"], transB=1))
+    nodes.append(helper.make_node("Gemm", ["f", *(const("image.posterior." + k, t["image.posterior." + k]) for k in ("weight", "bias"))], ["l"], transB=1))
     value = lambda n, *shape: helper.make_tensor_value_info(n, TensorProto.FLOAT, ["n", *shape])
-    g = helper.make_graph(nodes, "lite0", [value("x", 3, SIZE, SIZE)], [value("f", 1280), value("l", 1000)], weights)
+    g = helper.make_graph(nodes, "tower", [value("x", 3, SIZE, SIZE)], [value("f", 1280), value("l", 1000)], weights)
     return helper.make_model(g, opset_imports=[helper.make_opsetid("", 17)], ir_version=9).SerializeToString()
 
 
@@ -71,37 +75,63 @@ def key(tar):
     return tar.with_suffix("").parent.name + "_" + tar.stem
 
 
-def load(name, split="train"):
+def load(name, split="train", folder="features"):
     """-> features [n, 1280], logits [n, 1000] (float32), member names."""
-    z = np.load(OUT / "features" / (key(data.tar_of(name, split)) + ".npz"))
+    z = np.load(OUT / folder / (key(data.tar_of(name, split)) + ".npz"))
     return z["f"].astype("f4"), z["l"].astype("f4"), [str(n) for n in z["names"]]
 
 
-def main():
+def own(part, _, __):
+    """The product's view of every picture of a batch, in bytes [n, 3, SIZE, SIZE]."""
+    return np.stack([view(p, SIZE) for _, p in part]).transpose(0, 3, 1, 2)
+
+
+def camera(part, number, seed):
+    """Likewise, through a poor camera; number is the batch's place in its tar."""
+    rng, g = np.random.default_rng([seed, number]), torch.Generator().manual_seed(seed * 1000003 + number)
+    x = np.stack([augment.crop(p, rng, SIZE) for _, p in part]).transpose(0, 3, 1, 2)
+    return (augment.camera(torch.from_numpy(x.astype("f4") / 255), g) * 255).numpy()
+
+
+def compute(folder, tars, views, seed=0):
+    """Features of every picture of tars, into OUT/folder."""
     options = ort.SessionOptions()
     options.intra_op_num_threads = 1
     net = None
-    (OUT / "features").mkdir(exist_ok=True)
-    train = [data.tar_of(s) for s in data.SOFT + data.SHARP + ["pairs"]]
-    rest = sorted(p for p in [*DATA.glob("*/*.tar"), *DATA.glob("sharp/*/*.tar"), *DATA.glob("streams/*/*.tar")] if p not in train)
-    for tar in train if "train" in sys.argv else train + rest:
-        path, start = OUT / "features" / (key(tar) + ".npz"), time.time()
+    (OUT / folder).mkdir(exist_ok=True)
+    for tar in tars:
+        path, start = OUT / folder / (key(tar) + ".npz"), time.time()
         if path.exists():
             continue
         net = net or ort.InferenceSession(graph(), options)
 
-        def run(part):
-            x = (np.stack([view(p, SIZE) for _, p in part]).astype("f4") - 127) / 128
-            return net.run(None, {"x": np.ascontiguousarray(x.transpose(0, 3, 1, 2))})
+        def run(job):
+            x = views(job[1], job[0], seed)
+            return net.run(None, {"x": np.ascontiguousarray((x.astype("f4") - 127) / 128)})
 
-        names, out = [], []
+        names, out, count = [], [], 0
         with ThreadPoolExecutor(THREADS) as pool:
             for chunk in batched(data.pictures(tar), 512):  # bounded memory
                 names += [n for n, _ in chunk]
-                out += pool.map(run, list(batched(chunk, 16)))
+                parts = list(batched(chunk, 16))
+                out += pool.map(run, enumerate(parts, count))
+                count += len(parts)
         f, l = (np.concatenate(o).astype("f2") for o in zip(*out))
         replace(path, lambda p: np.savez(p.open("wb"), f=f, l=l, names=np.array(names)))
-        print(f"{key(tar)}: {len(names)} pictures, {time.time() - start:.0f} s", flush=True)
+        print(f"{folder}/{key(tar)}: {len(names)} pictures, {time.time() - start:.0f} s", flush=True)
+
+
+def main():
+    torch.set_num_threads(1)
+    train = [data.tar_of(s) for s in data.SOFT + data.SHARP + data.OTHERS]
+    rest = sorted(p for p in [*DATA.glob("*/*.tar"), *DATA.glob("sharp/*/*.tar"), *DATA.glob("streams/*/*.tar")] if p not in train)
+    match sys.argv[1:]:
+        case ["camera", n]:
+            compute("camera" + n, train, camera, int(n))
+        case ["train"]:
+            compute("features", train, own)
+        case _:
+            compute("features", train + rest, own)
 
 
 if __name__ == "__main__":

@@ -1,7 +1,8 @@
 """Goldens of quant/engine's tests, into quant/engine/testdata.
 
 tiny/: a small random model as a float model directory, with views.bin (RGBA views), texts.json (texts and token ids) and
-golden.safetensors (embeddings of both). resize.json: what Pillow makes of synthetic pictures. photos200.f16 (after
+golden.safetensors (embeddings of both). tiny-posterior/: the same with a GELU branch and a classifier beside
+the projection. resize.json: what Pillow makes of synthetic pictures. photos200.f16 (after
 "photos"): embeddings of the photographs in photos200.tsv by the float model in MODEL.
 """
 import hashlib
@@ -15,6 +16,7 @@ from safetensors.numpy import save_file
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 
 import data
+from backbone import SIZE
 from paths import MODEL, ROOT
 from reference import Reference, view
 
@@ -29,7 +31,7 @@ def bert(vocab):
     return lambda text: t.encode(text, add_special_tokens=False).ids
 
 
-def tiny():
+def tiny(hidden_image=0, posterior=0):
     rng = np.random.default_rng(64)
     blocks = [(3, 1, 1, 8, 12), (5, 2, 6, 12, 20), (3, 1, 4, 20, 20), (3, 2, 2, 20, 28), (5, 1, 3, 28, 28)]
     vocab = "[PAD] [UNK] a photo of ##s mug banana key ##board dog cat red blue , !".split()
@@ -56,7 +58,13 @@ def tiny():
         put(name + "depthwise", cin * e, k * k, 2)
         put(name + "project", cout, cin * e)
     put("image.features", features, blocks[-1][-1], 2)
-    put("image.project", embed, features, 1, 0.05)
+    put("image.project", embed + (posterior > 0), features, 1, 0.05)
+    if posterior:
+        config["image"] |= {"hidden": hidden_image, "posterior": posterior}
+        put("image.hidden", hidden_image, features, 2)
+        put("image.widen", embed, hidden_image, 1, 0)
+        put("image.posterior", posterior, features, 3)
+        put("image.names", embed, posterior, np.sqrt(posterior / embed), 0)
     for name in "label.default", "label.ready":
         put(name, 1, embed, 1, 0)
     put("text.token", len(vocab), width, 3, 0)
@@ -64,26 +72,28 @@ def tiny():
     put("text.fc1", hidden, width, 2, 0.2)
     put("text.fc2", embed, hidden, 2, 0.1)
     t = {k: v.astype("f2").astype("f4") for k, v in t.items()}  # what a .shq with float16 weights holds
-    d = TESTDATA / "tiny"
+    d = TESTDATA / ("tiny-posterior" if posterior else "tiny")
     d.mkdir(parents=True, exist_ok=True)
     save_file(t, d / "model.safetensors")
     (d / "model.json").write_text(json.dumps(config, indent=1) + "\n")
     (d / "vocab.txt").write_text("\n".join(vocab) + "\n")
     (d / "ready_names.txt").write_text("mug\n")
 
-    noise = rng.integers(0, 256, (3, 64, 64, 4), dtype=np.uint8)
-    y, x = np.mgrid[:64, :64]
-    noise[1, ..., 0], noise[1, ..., 1], noise[1, ..., 2] = 4 * x, 4 * y, 2 * (x + y)  # one smooth
-    noise[2] = noise[2] // 16 + 200  # one bright and flat
-    noise[..., 3] = 255
-    noise.tofile(d / "views.bin")
-    r, tokenize = Reference.load(d), bert(vocab)
     texts = ["a photo of a red mug", "mugs", "keyboard!", "zebra", "Blue, RED dog cat banana a a a a"]
+    r, tokenize = Reference.load(d), bert(vocab)
     ids = [tokenize(s)[:8] for s in texts]
-    (d / "texts.json").write_text(json.dumps([{"text": s, "ids": i} for s, i in zip(texts, ids)], indent=1) + "\n")
+    if not posterior:  # else tiny/'s are taken
+        noise = rng.integers(0, 256, (3, 64, 64, 4), dtype=np.uint8)
+        y, x = np.mgrid[:64, :64]
+        noise[1, ..., 0], noise[1, ..., 1], noise[1, ..., 2] = 4 * x, 4 * y, 2 * (x + y)  # one smooth
+        noise[2] = noise[2] // 16 + 200  # one bright and flat
+        noise[..., 3] = 255
+        noise.tofile(d / "views.bin")
+        (d / "texts.json").write_text(json.dumps([{"text": s, "ids": i} for s, i in zip(texts, ids)], indent=1) + "\n")
+    views = np.fromfile(TESTDATA / "tiny/views.bin", np.uint8).reshape(3, 64, 64, 4)
     with torch.no_grad():
         towers = np.stack([r.token_text(i).numpy() for i in ids])
-    save_file({"embeddings": r.image(noise[..., :3]), "texts": towers}, d / "golden.safetensors")
+    save_file({"embeddings": r.image(views[..., :3]), "texts": towers}, d / "golden.safetensors")
 
 
 def synthetic(w, h):
@@ -99,19 +109,20 @@ def resize():
     sizes = [(r["width"], r["height"]) for r in json.loads((TESTDATA / "resize.json").read_text())]
     lines = []
     for w, h in sizes:
-        v = view(Image.fromarray(synthetic(w, h)), 224)
-        middle = [int(c) for c in v[112, 112]]
+        v = view(Image.fromarray(synthetic(w, h)), SIZE)
+        middle = [int(c) for c in v[SIZE // 2, SIZE // 2]]
         lines.append(json.dumps({"width": w, "height": h, "sha256": hashlib.sha256(v.tobytes()).hexdigest(), "middle": middle}))
     (TESTDATA / "resize.json").write_text("[\n " + ",\n ".join(lines) + "\n]\n")
 
 
 def photos(to=TESTDATA / "photos200.f16"):
     path, r = TESTDATA / "photos200.tsv", Reference.load(MODEL)
+    size = r.config["image"]["size"]
     rows = [line.split("\t") for line in path.read_text().splitlines()]
     of = {}
     for tar in dict.fromkeys(t for t, _ in rows):
         wanted = {m for t, m in rows if t == tar}
-        of |= {(tar, n): view(p, 224) for n, p in data.pictures(data.DATA / tar) if n in wanted}
+        of |= {(tar, n): view(p, size) for n, p in data.pictures(data.DATA / tar) if n in wanted}
     out = [r.image(np.stack([of[tuple(k)] for k in rows[i : i + 8]])) for i in range(0, len(rows), 8)]
     np.concatenate(out).astype("<f2").tofile(to)
 
@@ -121,4 +132,5 @@ if __name__ == "__main__":
         photos(*sys.argv[2:])
     else:
         tiny()
+        tiny(17, 29)
         resize()

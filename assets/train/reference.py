@@ -74,7 +74,18 @@ class Reference:
         return point(x, "image.features", True).mean((2, 3))
 
     def project(self, features):
-        return F.normalize(features @ self.t["image.project.weight"].T + self.t["image.project.bias"], dim=-1)
+        """Pooled features -> embeddings, unit length. Beside a posterior the last row of the projection is the gate."""
+        t, c = self.t, self.config["image"]
+        linear = lambda x, name: x @ t[f"image.{name}.weight"].T + t.get(f"image.{name}.bias", 0)
+        u = linear(features, "project")
+        h, gate = (u[..., :-1], u[..., -1:]) if c.get("posterior") else (u, None)
+        if c.get("hidden"):
+            h = h + linear(F.gelu(linear(features, "hidden")), "widen")
+        h = F.normalize(h, dim=-1)
+        if gate is None:
+            return h
+        q = linear(linear(features, "posterior").softmax(-1), "names")  # not normalised: it is short where the posterior is spread
+        return F.normalize(h + gate.sigmoid() * q, dim=-1)
 
     def image(self, views):
         with torch.no_grad():

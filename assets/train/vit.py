@@ -126,7 +126,7 @@ def pack(_):
     from reference import view
 
     rng = np.random.default_rng(SEED)
-    d = head.Dataset(LEFT_OUT)
+    d = head.Labels.make(LEFT_OUT)
     train, validation = head.split(d, rng)
     out = {"y": d.y.astype("i2"), "set": d.set.astype("i1"), "sets": np.array(d.sets), "own": d.own, "train": train.astype("i4"), "validation": validation.astype("i4")}
     for k, e in ("text", d.text), ("ready", d.ready):
@@ -141,10 +141,10 @@ def pack(_):
     model = json.loads((MODEL / "model.json").read_text())
     out["teacher"] = np.array(json.dumps(model))
     for s in d.sets:
-        keep = {m for q, m in d.members if q == s}
+        keep = {m for q, m in zip(d.set, d.members) if d.sets[q] == s}
         side = min(SIDE, min(min(p.size) for _, p in data.pictures(data.tar_of(s))))
         pictures = [view(p, side) for m, p in data.pictures(data.tar_of(s)) if m in keep]
-        assert len(pictures) == sum(q == s for q, _ in d.members)
+        assert len(pictures) == len(keep)
         for i, sheet in enumerate(sheets(pictures, side)):
             out[f"sheet.{s}.{i:02d}"] = sheet
         print(f"{s}: {len(pictures)} pictures of {side} pixels", flush=True)
@@ -404,9 +404,9 @@ def export(a):
     torch.set_num_threads(THREADS)
     rng = np.random.default_rng(SEED)
     c, t, scale = load(a.dir)
-    d = head.Dataset(LEFT_OUT)
+    d = head.Labels.make(LEFT_OUT)
     _, validation = head.split(d, rng)
-    chosen = {d.members[i]: i for i in validation}
+    chosen = {(d.sets[d.set[i]], d.members[i]): i for i in validation}
     d.x = np.zeros((len(d.y), EMBED), "f4")
     weights = {k: torch.as_tensor(v) for k, v in t.items()}
     for s in d.sets:
@@ -414,14 +414,13 @@ def export(a):
         x = torch.as_tensor(np.stack([v for _, v in part])).permute(0, 3, 1, 2).float() / 255
         with torch.no_grad():
             d.x[[i for i, _ in part]] = torch.cat([encode(weights, c, q) for q in x.split(64)]).numpy()
-    one, none = np.eye(EMBED, dtype="f4"), np.zeros(EMBED, "f4")
-    print("validation:", told(head.accuracy(d, one, none, validation)))
-    temperature, none_cosine = head.calibrate(d, one, none, scale, validation, rng)
+    print("validation:", told(head.accuracy(d, d.x, validation)))
+    temperature, none_cosine = head.calibrate(d, [d.x], scale, validation, rng)
 
     model = json.loads((MODEL / "model.json").read_text())
     model |= {"logit_scale": scale, "temperature": temperature, "none_cosine": none_cosine, "image": c}
     text = {k: v for k, v in load_file(MODEL / "model.safetensors").items() if not k.startswith("image.")}
-    t["image.patch.bias"], t["image.project.bias"] = np.zeros(c["width"], "f4"), none
+    t["image.patch.bias"], t["image.project.bias"] = np.zeros(c["width"], "f4"), np.zeros(EMBED, "f4")
     out = Path(a.model)
     out.mkdir(parents=True, exist_ok=True)
     replace(out / "model.safetensors", lambda f: save_file({k: np.ascontiguousarray(v) for k, v in sorted((t | text).items())}, f))

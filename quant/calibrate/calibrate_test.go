@@ -102,7 +102,7 @@ func open(t testing.TB, cfg *clip.Config, src Source, hosts int) *Model {
 }
 
 // towers are the small models' configurations.
-var towers = map[string]func() *clip.Config{"lite": enginetest.Config, "vit": enginetest.CLIPConfig}
+var towers = map[string]func() *clip.Config{"lite": enginetest.Config, "vit": enginetest.CLIPConfig, "posterior": enginetest.PosteriorConfig}
 
 // texts are token ids of texts of several lengths.
 func texts(cfg *clip.Config) (t [][]int32) {

@@ -31,7 +31,8 @@ type Config struct {
 
 // Image describes the image tower. Kind "efficientnet-lite": inverted
 // residuals without squeeze-excite, ReLU6, batch norms folded, then a linear
-// projection of the pooled features. Kind "vit": CLIP's vision transformer:
+// projection of the pooled features and, with Hidden, a GELU branch and, with
+// Posterior, a classifier beside it (RefHead). Kind "vit": CLIP's vision transformer:
 // square patches, a class token, learned positions, LayerNorm before the
 // blocks and, on the class token alone, after them, then a linear projection.
 type Image struct {
@@ -44,6 +45,10 @@ type Image struct {
 	Stem     int     `json:"stem,omitempty"` // channels of the 3×3 stride-2 stem
 	Blocks   []Block `json:"blocks,omitempty"`
 	Features int     `json:"features,omitempty"` // channels of the last 1×1 convolution
+	// Hidden is the width of the GELU branch; 0: there is none.
+	Hidden int `json:"hidden,omitempty"`
+	// Posterior is the classes of the classifier; 0: there is none.
+	Posterior int `json:"posterior,omitempty"`
 
 	// Of a vit.
 	Patch int `json:"patch,omitempty"` // side of a patch in pixels
@@ -220,6 +225,10 @@ func (im *Image) read(r *json.Reader) {
 			})
 		case "features":
 			im.Features = r.Int()
+		case "hidden":
+			im.Hidden = r.Int()
+		case "posterior":
+			im.Posterior = r.Int()
 		case "patch":
 			im.Patch = r.Int()
 		case "width":
@@ -347,7 +356,9 @@ func (im *Image) check() error {
 		errs = append(errs,
 			in("stem", im.Stem, 1, maxWidth),
 			in("blocks", len(im.Blocks), 1, maxBlocks),
-			in("features", im.Features, 1, maxWidth))
+			in("features", im.Features, 1, maxWidth),
+			in("hidden", im.Hidden, 0, maxWidth),
+			in("posterior", im.Posterior, 0, maxWidth))
 		width := im.Stem
 		for i, b := range im.Blocks {
 			if b.Kernel != 3 && b.Kernel != 5 || b.Stride != 1 && b.Stride != 2 || b.In != width {
@@ -357,7 +368,7 @@ func (im *Image) check() error {
 			width = b.Out
 		}
 	case imageViT:
-		errs = append(errs, in("patch", im.Patch, 2, 128), im.Transformer.check("image", im.Width))
+		errs = append(errs, in("hidden", im.Hidden, 0, 0), in("posterior", im.Posterior, 0, 0), in("patch", im.Patch, 2, 128), im.Transformer.check("image", im.Width))
 		// An even side makes rows of patches whole vectors.
 		if im.Patch > 0 && (im.Patch%2 != 0 || im.Size%im.Patch != 0) {
 			errs = append(errs, fmt.Errorf("patch is %d: not even, or no divisor of %d", im.Patch, im.Size))

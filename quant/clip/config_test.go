@@ -44,25 +44,27 @@ func TestParseConfig(t *testing.T) {
 		t.Fatalf("%+v, %v", c, err)
 	}
 	for name, spoil := range map[string]func(c *Config){
-		"embed":       func(c *Config) { c.Embed = 0 },
-		"huge embed":  func(c *Config) { c.Embed = 1 << 30 },
-		"scale":       func(c *Config) { c.LogitScale = 0 },
-		"temperature": func(c *Config) { c.Temperature = -1 },
-		"none":        func(c *Config) { *c.NoneCosine = 3 },
-		"image kind":  func(c *Config) { c.Image.Kind = "resnet" },
-		"text kind":   func(c *Config) { c.Text.Kind = "lstm" },
-		"size":        func(c *Config) { c.Image.Size = 1 << 20 },
-		"std":         func(c *Config) { c.Image.Std[1] = 0 },
-		"no blocks":   func(c *Config) { c.Image.Blocks = nil },
-		"kernel":      func(c *Config) { c.Image.Blocks[0].Kernel = 7 },
-		"stride":      func(c *Config) { c.Image.Blocks[0].Stride = 3 },
-		"chain":       func(c *Config) { c.Image.Blocks[1].In = 13 },
-		"expand":      func(c *Config) { c.Image.Blocks[1].Expand = 1 << 20 },
-		"vocab":       func(c *Config) { c.Text.Vocab = 1 << 30 },
-		"context":     func(c *Config) { c.Text.Context = 0 },
-		"templates":   func(c *Config) { c.Text.Templates = nil },
-		"shards":      func(c *Config) { c.Text.TokenShards = 30 },
-		"ready":       func(c *Config) { c.Text.Ready = -1 },
+		"embed":          func(c *Config) { c.Embed = 0 },
+		"huge embed":     func(c *Config) { c.Embed = 1 << 30 },
+		"scale":          func(c *Config) { c.LogitScale = 0 },
+		"temperature":    func(c *Config) { c.Temperature = -1 },
+		"none":           func(c *Config) { *c.NoneCosine = 3 },
+		"image kind":     func(c *Config) { c.Image.Kind = "resnet" },
+		"text kind":      func(c *Config) { c.Text.Kind = "lstm" },
+		"size":           func(c *Config) { c.Image.Size = 1 << 20 },
+		"std":            func(c *Config) { c.Image.Std[1] = 0 },
+		"no blocks":      func(c *Config) { c.Image.Blocks = nil },
+		"kernel":         func(c *Config) { c.Image.Blocks[0].Kernel = 7 },
+		"stride":         func(c *Config) { c.Image.Blocks[0].Stride = 3 },
+		"chain":          func(c *Config) { c.Image.Blocks[1].In = 13 },
+		"expand":         func(c *Config) { c.Image.Blocks[1].Expand = 1 << 20 },
+		"vocab":          func(c *Config) { c.Text.Vocab = 1 << 30 },
+		"context":        func(c *Config) { c.Text.Context = 0 },
+		"templates":      func(c *Config) { c.Text.Templates = nil },
+		"shards":         func(c *Config) { c.Text.TokenShards = 30 },
+		"ready":          func(c *Config) { c.Text.Ready = -1 },
+		"posterior":      func(c *Config) { c.Image.Posterior = -1 },
+		"huge posterior": func(c *Config) { c.Image.Posterior = 1<<14 + 1 },
 	} {
 		refuse(t, name, small(), spoil)
 	}
@@ -117,6 +119,7 @@ func TestParseConfig_CLIP(t *testing.T) {
 		"shards below 0":   func(c *Config) { c.Text.TokenShards = -1 },
 		"wide shards":      func(c *Config) { c.Text.Vocab, c.Text.Width, c.Text.Heads, c.Text.TokenShards = 49408, 512, 8, 1025 },
 		"many shards":      func(c *Config) { c.Text.Vocab, c.Text.TokenShards = 49408, 49 },
+		"posterior":        func(c *Config) { c.Image.Posterior = 10 },
 		"bag, not hidden":  func(c *Config) { c.Text.Kind = "bag" },
 	} {
 		refuse(t, name, smallCLIP(), spoil)
@@ -182,7 +185,9 @@ func refuse(t *testing.T, name string, c *Config, spoil func(c *Config)) {
 }
 
 func FuzzParseConfig(f *testing.F) {
-	for _, c := range []*Config{small(), smallCLIP()} {
+	gated := small()
+	gated.Image.Posterior = 30
+	for _, c := range []*Config{small(), smallCLIP(), gated} {
 		raw, _ := json.Marshal(c)
 		f.Add(raw)
 	}

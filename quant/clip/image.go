@@ -99,5 +99,5 @@ func (t *tower) efficientNetLite(im *Image) {
 	t.linear("image.features", t.buf(in, 0), features, size*size, 0, 6)
 	pooled := t.buf("pooled", 4*stride(im.Features))
 	t.add(kernel.Pool{X: features, Y: pooled, M: size * size, C: im.Features})
-	t.embed("image.project", pooled)
+	t.head(im, pooled)
 }

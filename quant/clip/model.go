@@ -139,7 +139,10 @@ func (m *Model) Put(name string, kind qtype.Kind, shape []int, b []byte) error {
 		}
 		m.came[layer] = true
 		if n := m.linears[layer]; n != nil {
-			return n.putWeight(m.dev, b)
+			if err := n.putWeight(m.dev, b); err != nil || !unbiased(name) {
+				return err
+			}
+			return n.putBias(m, func([]float32, int) {}) // none comes
 		}
 		m.held[layer] = bytes.Clone(b)
 		return nil

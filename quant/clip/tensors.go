@@ -38,7 +38,7 @@ type role int
 
 const (
 	textRole   role = iota // U8, not the device's
-	linearRole             // [N,K] weight of a linear layer; its bias follows
+	linearRole             // [N,K] weight of a linear layer; its bias follows, but PosteriorNames's: it has none
 	stemRole               // the same, F16 only: its rows of patches are not padded for Quant
 	filterRole             // [C,taps] weight of a depthwise layer; its bias follows
 	biasRole               // of the weight before it
@@ -57,7 +57,9 @@ var ErrTensor = errors.New("clip: tensor does not fit the model")
 // Filters are flat: image.stem.weight is [Stem, 3·3·3] and image.patch.weight
 // [Width, Patch·Patch·3] with columns (ky, kx, rgb), depthwise weights are
 // [channels, k·k] with columns (ky, kx). attn.in.weight is [3·W, W]: rows of
-// queries, of keys, of values.
+// queries, of keys, of values. Beside a posterior image.project has one more row,
+// the gate, and image.names.weight [Embed, Posterior] has a column for each class.
+// image.names and image.widen have no bias.
 func (c *Config) Tensors() []TensorSpec {
 	l := &specs{}
 	im, tx := &c.Image, &c.Text
@@ -126,7 +128,19 @@ func (l *specs) efficientNetLite(im *Image, embed int) {
 		width = b.Out
 	}
 	l.linear("image.features", qtype.Q8C, im.Features, width)
-	l.linear("image.project", qtype.Q8C, embed, im.Features)
+	gate := 0
+	if im.Posterior > 0 {
+		gate = 1
+	}
+	l.linear("image.project", qtype.Q8C, embed+gate, im.Features)
+	if im.Hidden > 0 {
+		l.linear("image.hidden", qtype.Q8C, im.Hidden, im.Features)
+		l.add(widenTensor, linearRole, qtype.Q8C, embed, im.Hidden)
+	}
+	if im.Posterior > 0 {
+		l.linear("image.posterior", qtype.Q8C, im.Posterior, im.Features)
+		l.add(PosteriorNames, linearRole, qtype.Q8C, embed, im.Posterior)
+	}
 }
 
 func (l *specs) vit(im *Image, embed int) {

@@ -81,6 +81,33 @@ func TestTensors(t *testing.T) {
 	}
 }
 
+// TestTensors_Head: the gate is a row of the projection, the branches follow it,
+// and nothing else changes.
+func TestTensors_Head(t *testing.T) {
+	c := tinyConfig()
+	c.Image.Hidden, c.Image.Posterior = 7, 9
+	got := c.Tensors()
+	from := slices.IndexFunc(got, func(s TensorSpec) bool { return s.Name == "image.project.weight" })
+	for i, want := range []TensorSpec{
+		{Name: "image.project.weight", Shape: []int{5, 20}, Default: qtype.Q8C, role: linearRole},
+		{Name: "image.project.bias", Shape: []int{5}, Default: qtype.F16, role: biasRole},
+		{Name: "image.hidden.weight", Shape: []int{7, 20}, Default: qtype.Q8C, role: linearRole},
+		{Name: "image.hidden.bias", Shape: []int{7}, Default: qtype.F16, role: biasRole},
+		{Name: "image.widen.weight", Shape: []int{4, 7}, Default: qtype.Q8C, role: linearRole},
+		{Name: "image.posterior.weight", Shape: []int{9, 20}, Default: qtype.Q8C, role: linearRole},
+		{Name: "image.posterior.bias", Shape: []int{9}, Default: qtype.F16, role: biasRole},
+		{Name: "image.names.weight", Shape: []int{4, 9}, Default: qtype.Q8C, role: linearRole},
+	} {
+		if !reflect.DeepEqual(got[from+i], want) {
+			t.Errorf("tensor %d is %+v, want %+v", from+i, got[from+i], want)
+		}
+	}
+	plain := tinyConfig().Tensors()
+	if !reflect.DeepEqual(got[:from], plain[:from]) || !reflect.DeepEqual(got[from+8:], plain[from+2:]) {
+		t.Errorf("beside them: %v, want %v", got, plain)
+	}
+}
+
 // TestTensors_CLIP: names and shapes of the transformers, image side first.
 func TestTensors_CLIP(t *testing.T) {
 	got := map[string]TensorSpec{}

@@ -112,11 +112,17 @@ func (c *Calibrated) Options(o Options, f Fit) (Options, error) {
 	return o, nil
 }
 
-// round is calibrate.Round with the statistics.
+// round is calibrate.Round with the statistics. Those of a posterior say what
+// the pictures were of, which is nothing to round its names by: at 4 bits, with 24
+// pictures or 128, GPTQ brings other pictures' mean cosine from 0.9990 to 0.9983 or
+// 0.9976, the worst of 102 from 0.9986 to 0.987 or 0.985.
 func (c *Calibrated) round(m calibrate.Method) calibrate.Rounder {
 	return func(name string, kind qtype.Kind, w []float32, n, k int) ([]byte, error) {
 		layer := c.Stats.Layer(strings.TrimSuffix(name, ".weight"))
-		if layer == nil { // of a tower that was not watched
+		if name == clip.PosteriorNames {
+			layer = nil
+		}
+		if layer == nil { // as of a tower that was not watched
 			return calibrate.Round(min(m, calibrate.Clipped), kind, w, n, k, nil)
 		}
 		return calibrate.Round(m, kind, w, n, k, layer)

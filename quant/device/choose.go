@@ -3,6 +3,7 @@ package device
 import (
 	"fmt"
 	"hash/fnv"
+	"sync/atomic"
 	"time"
 
 	"lqa/quant/kernel"
@@ -142,13 +143,25 @@ func start(h Host, p kernel.Path, trial *kernel.Trial, spec kernel.Spec) (Host, 
 		return nil, err
 	}
 	one := h.Alone()
-	if err := one.Start(module, spec.Pages); err != nil {
+	if err := one.Start(fresh(module), spec.Pages); err != nil {
 		return nil, err
 	}
 	if err := fill(one, trial, trial.Fill()); err != nil {
 		return nil, err
 	}
 	return one, one.Write(trial.End, words)
+}
+
+// tried counts the modules of fresh.
+var tried atomic.Uint32
+
+// fresh is the module with a section that nothing reads, another each time. V8
+// keeps one machine code a module and process: a trial that ran before would be
+// found optimized, while what Node.js 20 gets wrong is its first, quick code,
+// which the module that is then chosen starts with.
+func fresh(module []byte) []byte {
+	id := fmt.Appendf([]byte{5}, "trial%d %d", time.Now().UnixNano(), tried.Add(1)) // a name's length, the name, text
+	return append(append(module, 0, byte(len(id))), id...)
 }
 
 // fill writes b over the trial's buffers, again and again, and zero behind them.

@@ -4,6 +4,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -37,6 +38,9 @@ type Options struct {
 	// a token table are left out of the stream, and Prepare fetches those that
 	// labels need. nil: they are a stage as others are.
 	Fetch func(ctx context.Context, offset int64, size int) ([]byte, error)
+	// Mute lists classes of the model's posterior that shall never vote: as if
+	// their names had not been known when it was trained.
+	Mute []int
 	// Progress is called after each frame of the file; it may be nil.
 	Progress func(Progress)
 }
@@ -68,6 +72,8 @@ var (
 	ErrTokens = errors.New("engine: token rows not loaded yet")
 	// ErrModel: the file is sound, but it is no model this engine knows.
 	ErrModel = errors.New("engine: model does not fit")
+	// ErrMute: Options.Mute has a class that the model's posterior has not.
+	ErrMute = errors.New("engine: no such class")
 )
 
 // MaxPixels is the largest width × height that SetFrame takes (1920 × 1080).
@@ -107,6 +113,11 @@ func Open(r io.Reader, o Options) (*Engine, error) {
 	kinds, err := match(man, cfg)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrModel, err)
+	}
+	for _, class := range o.Mute {
+		if class < 0 || class >= cfg.Image.Posterior {
+			return nil, fmt.Errorf("%w: %d of %d", ErrMute, class, cfg.Image.Posterior)
+		}
 	}
 	e.findShards()
 	if o.Manifest != nil {
@@ -219,11 +230,22 @@ func (e *Engine) put(t *shq.Tensor, b []byte) error {
 			e.ready[clip.NormalizeLabel(n)] = i
 		}
 		return nil
+	case clip.PosteriorBias:
+		b = mute(b, e.opts.Mute)
 	}
 	if err := e.model.Put(t.Name, t.Kind, t.Shape, b); err != nil {
 		return fmt.Errorf("%w: %w", ErrModel, err)
 	}
 	return nil
+}
+
+// mute is a bias of halves with the least there is for some classes.
+func mute(bias []byte, classes []int) []byte {
+	bias = bytes.Clone(bias)
+	for _, c := range classes {
+		numeric.AppendFloat16(bias[:2*c], -65504)
+	}
+	return bias
 }
 
 // Config returns the model's configuration. It must not be changed.

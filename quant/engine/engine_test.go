@@ -27,6 +27,12 @@ func load(t testing.TB, file []byte) *engine.Engine {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return loadAll(t, e)
+}
+
+// loadAll reads all of an opened file.
+func loadAll(t testing.TB, e *engine.Engine) *engine.Engine {
+	t.Helper()
 	t.Cleanup(func() { e.Close() })
 	for want := 0; ; want++ {
 		stage, err := e.LoadStage(context.Background())
@@ -55,7 +61,7 @@ func encode(t testing.TB, e *engine.Engine, rgba []byte, w, h int) []float32 {
 var models = []struct {
 	name string
 	shq  func(t testing.TB, seed uint64, float bool) []byte
-}{{"lite", enginetest.SHQ}, {"clip", enginetest.CLIP}}
+}{{"lite", enginetest.SHQ}, {"clip", enginetest.CLIP}, {"posterior", enginetest.Posterior}}
 
 // TestStages: pictures and default labels are answered before the text side
 // has come; other labels say that it has not.
@@ -223,7 +229,7 @@ func TestQuantizedNearFloat(t *testing.T) {
 // TestSameBits: the same RGBA bytes give the same embedding bits on every
 // host; the constants were made once, natively.
 func TestSameBits(t *testing.T) {
-	want := map[string]string{"lite": "bef839c7e919a93a", "clip": "e16e60ce3cd66783"}
+	want := map[string]string{"lite": "bef839c7e919a93a", "clip": "e16e60ce3cd66783", "posterior": "9e7c6a6d50e1441e"}
 	for _, m := range models {
 		e := load(t, m.shq(t, 7, false))
 		h := sha256.New()

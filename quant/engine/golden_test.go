@@ -39,21 +39,27 @@ func read(t testing.TB, path ...string) []byte {
 // convertDir makes a .shq of a float model directory, as shq convert does.
 func convertDir(t testing.TB, dir string, o convert.Options) []byte {
 	t.Helper()
+	return convertInput(t, input(t, dir), o)
+}
+
+func convertInput(t testing.TB, in convert.Input, o convert.Options) []byte {
+	t.Helper()
+	var out bytes.Buffer
+	if err := convert.Convert(&out, in, o); err != nil {
+		t.Fatal(err)
+	}
+	return out.Bytes()
+}
+
+func input(t testing.TB, dir string) convert.Input {
+	t.Helper()
 	vocab, ready := "vocab.txt", []byte(nil)
 	if strings.HasPrefix(dir, "clip") {
 		vocab = "merges.txt"
 	} else {
 		ready = read(t, dir, "ready_names.txt")
 	}
-	var out bytes.Buffer
-	err := convert.Convert(&out, convert.Input{
-		Config: read(t, dir, "model.json"), Tensors: tensors(t, dir, "model.safetensors"),
-		Vocab: read(t, dir, vocab), ReadyNames: ready,
-	}, o)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return out.Bytes()
+	return convert.Input{Config: read(t, dir, "model.json"), Tensors: tensors(t, dir, "model.safetensors"), Vocab: read(t, dir, vocab), ReadyNames: ready}
 }
 
 func tensors(t testing.TB, path ...string) *checkpoint.Safetensors {
@@ -84,7 +90,6 @@ func rows(t testing.TB, s *checkpoint.Safetensors, name string) [][]float32 {
 // TestTowers_PyTorch: the float path agrees with PyTorch to 1e-4 of the
 // largest value; eight bits stay near.
 func TestTowers_PyTorch(t *testing.T) {
-	golden := tensors(t, "tiny", "golden.safetensors")
 	var texts []struct {
 		Text string
 		IDs  []int32
@@ -103,9 +108,14 @@ func TestTowers_PyTorch(t *testing.T) {
 			t.Errorf("%s: off by %.2g of %.2g, cosine %v", what, worst, largest, cos)
 		}
 	}
-	for _, float := range []bool{true, false} {
-		t.Run(fmt.Sprintf("float=%v", float), func(t *testing.T) {
-			e := load(t, convertDir(t, "tiny", convert.Options{Name: "tiny", Float: float}))
+	for _, c := range []struct {
+		dir   string
+		float bool
+	}{{"tiny", true}, {"tiny", false}, {"tiny-posterior", true}, {"tiny-posterior", false}} {
+		float := c.float
+		t.Run(fmt.Sprintf("%s, float=%v", c.dir, float), func(t *testing.T) {
+			golden := tensors(t, c.dir, "golden.safetensors")
+			e := load(t, convertDir(t, c.dir, convert.Options{Name: c.dir, Float: float}))
 			n := 4 * e.ViewSize() * e.ViewSize()
 			x := make([]float32, e.Config().Embed)
 			for i, want := range rows(t, golden, "embeddings") {
@@ -168,7 +178,7 @@ func TestView_Pillow(t *testing.T) {
 			rgb = append(rgb, view[i:i+3]...)
 		}
 		if sum := sha256.Sum256(rgb); hex.EncodeToString(sum[:]) != c.SHA256 {
-			m := (112*224 + 112) * 3
+			m := (e.ViewSize() + 1) * (e.ViewSize() / 2) * 3
 			t.Errorf("%d × %d: another view; its middle is %v, want %v", c.Width, c.Height, rgb[m:m+3], c.Middle)
 		}
 	}

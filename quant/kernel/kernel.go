@@ -75,6 +75,8 @@ const (
 	opGatherQ8R
 	opGatherF32
 	opSoftmaxPool
+	opSoftmax
+	opGate
 	opGELU
 	opQuickGELU
 	opLayerNorm
@@ -132,6 +134,8 @@ var Kernels = []Kernel{
 	{opGatherQ8R, "gather_q8r_f32_1x4_simd", emitGatherQ8R},
 	{opGatherF32, "gather_f32_f32_1x4_simd", emitGatherF32},
 	{opSoftmaxPool, "softmaxpool_f32_f32_1x4_simd", emitSoftmaxPool},
+	{opSoftmax, "softmax_f32_f32_1x4_simd", emitSoftmax},
+	{opGate, "gate_f32_f32_f32_1x4_simd", emitGate},
 	{opGELU, "gelu_f32_f32_1x4_simd", emitGELU},
 	{opQuickGELU, "quickgelu_f32_f32_1x4_simd", emitQuickGELU},
 	{opLayerNorm, "layernorm_f32_f32_f32_1x8_simd", emitLayerNorm},

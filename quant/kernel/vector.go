@@ -120,12 +120,18 @@ func emitNormalize(e *emitter) {
 	in := e.ints(3)
 	x0, m, n := in[0], in[1], in[2]
 	row, end := e.share(m)
+	normalize := e.normalize()
+	e.For(row, end, 1, func() { normalize(asm.I32Add(x0, asm.I32Mul(row, n)), n) })
+}
+
+// normalize returns an emitter of Normalize for one row of so many bytes.
+func (e *emitter) normalize() func(row, bytes asm.Expr) {
 	x, xEnd := e.Local(asm.I32), e.Local(asm.I32)
 	acc, v := e.Local(asm.V128), e.Local(asm.V128)
 	s := e.Local(asm.F32)
-	e.For(row, end, 1, func() {
-		e.Set(x, asm.I32Add(x0, asm.I32Mul(row, n)))
-		e.Set(xEnd, asm.I32Add(x, n))
+	return func(row, bytes asm.Expr) {
+		e.Set(x, row)
+		e.Set(xEnd, asm.I32Add(x, bytes))
 		e.Set(acc, asm.F32x4Const(0))
 		e.While(asm.I32LtU(x, xEnd), func() {
 			e.Set(v, asm.V128Load(x, 0))
@@ -136,13 +142,13 @@ func emitNormalize(e *emitter) {
 		e.Set(s, asm.F32Sqrt(asm.F32x4Lane(0, acc)))
 		e.If(asm.F32Gt(s, asm.F32Const(0)), func() {
 			e.Set(acc, asm.F32x4Splat(asm.F32Div(asm.F32Const(1), s)))
-			e.Set(x, asm.I32Sub(xEnd, n))
+			e.Set(x, asm.I32Sub(xEnd, bytes))
 			e.While(asm.I32LtU(x, xEnd), func() {
 				e.V128Store(x, 0, asm.F32x4Mul(asm.V128Load(x, 0), acc))
 				e.Bump(16, x)
 			})
 		})
-	})
+	}
 }
 
 // GELU is numeric.GELU of each of N float32 in place, N a multiple of 4.

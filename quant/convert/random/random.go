@@ -92,7 +92,7 @@ func (s *source) Float32(name string) ([]float32, error) {
 	}
 	x := make([]float32, n)
 	for i := range x {
-		x[i] = middle + spread*(2*rng.Float32()-1)
+		x[i] = middle + float32(spread*(2*rng.Float32()-1))
 	}
 	return x, nil
 }

@@ -10,6 +10,7 @@ import (
 	"lqa/quant/device/browser"
 	"lqa/quant/kernel"
 	"lqa/quant/kernel/kerneltest"
+	"lqa/quant/qtype"
 )
 
 func TestKernels(t *testing.T) {
@@ -92,4 +93,27 @@ func TestThreads_Lost(t *testing.T) {
 
 func BenchmarkKernels(b *testing.B) {
 	kerneltest.Bench(b, func() device.Host { return browser.New(browser.Options{}) })
+}
+
+// What a host gets wrong it is found to get wrong each time: V8 may have machine
+// code of a trial that ran before, made by its other compiler. Node.js 20 gets
+// one form wrong.
+func TestSound_Again(t *testing.T) {
+	h := browser.New(browser.Options{})
+	low, _ := qtype.Q4.Low()
+	// One row alone, which is multiplied right, has the code made anew.
+	var first []kernel.Path
+	for i, m := range []int{6, 1, 6, 1, 6} {
+		list := kernel.GEMMLow{M: m, K: 128, N: 32, LDY: 32, Low: low, Lo: -kernel.Inf, Hi: kernel.Inf}.Append(nil).End()
+		sound, err := device.Sound(h, h.Paths(), []kernel.List{list})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if i == 0 {
+			first = sound
+			t.Logf("sound, of %d: %v", len(h.Paths()), sound)
+		} else if m == 6 && !slices.Equal(sound, first) {
+			t.Fatalf("at first %v, then %v", first, sound)
+		}
+	}
 }

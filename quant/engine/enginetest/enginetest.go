@@ -71,6 +71,20 @@ func SHQ(t testing.TB, seed uint64, float bool) []byte {
 	return SHQOf(t, Config(), seed, float)
 }
 
+// PosteriorConfig is Config with a GELU branch and a classifier, both of no whole
+// number of vectors, beside the projection.
+func PosteriorConfig() *clip.Config {
+	cfg := Config()
+	cfg.Image.Hidden, cfg.Image.Posterior = 17, 29
+	return cfg
+}
+
+// Posterior is SHQ for PosteriorConfig.
+func Posterior(t testing.TB, seed uint64, float bool) []byte {
+	t.Helper()
+	return SHQOf(t, PosteriorConfig(), seed, float)
+}
+
 // SHQOf is SHQ for a configuration that differs from Config in what shapes no
 // text.
 func SHQOf(t testing.TB, cfg *clip.Config, seed uint64, float bool) []byte {

@@ -12,6 +12,7 @@ import (
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
+	"lqa/quant/numeric"
 	"lqa/quant/qtype"
 )
 
@@ -174,7 +175,7 @@ func (b *bench) rows(m, n, stride int, spread float32) []float32 {
 
 var cases = map[string]func(*testing.T, func() device.Host){
 	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "codes": codes, "first": first,
-	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "gelu": gelu, "quickgelu": quickGELU,
+	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "softmax": softmax, "gate": gate, "gelu": gelu, "quickgelu": quickGELU,
 	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch,
 }
 
@@ -371,6 +372,57 @@ func softmaxPool(t *testing.T, newHost func() device.Host) {
 				same(t, "y", b.f32at(c.Y, d8), want)
 			})
 		}
+	}
+}
+
+func softmax(t *testing.T, newHost func() device.Host) {
+	for _, n := range []int{1, 3, 4, 6, 29, 1000} {
+		for _, s := range []struct{ spread, middle float32 }{{0.1, 0}, {5, -60000}, {65504, 0}, {3e38, 0}} { // even; all mute; one takes all
+			t.Run(fmt.Sprint(n, s), func(t *testing.T) { newBench(t, newHost()).softmax(n, s.spread, s.middle) })
+		}
+	}
+}
+
+func (b *bench) softmax(n int, spread, middle float32) {
+	x := b.rows(1, n, qtype.RoundUp(n, 4), spread)
+	for i := range x[:n] {
+		x[i] += middle
+	}
+	b.fill(x[n:], 7, 9) // what pads a row does not count
+	c := kernel.Softmax{X: b.inOut(f32bytes(x)), N: n}
+	b.run(c)
+	kernel.RefSoftmax(x, n)
+	same(b.t, "x", b.f32at(c.X, len(x)), x)
+	var sum float64
+	for i, v := range x {
+		sum += float64(v)
+		if i >= n && v != 0 {
+			b.t.Errorf("padding %d is %v", i, v)
+		}
+	}
+	if math.Abs(sum-1) > 1e-5 {
+		b.t.Errorf("the sum is %v", sum)
+	}
+}
+
+func gate(t *testing.T, newHost func() device.Host) {
+	for _, n := range []int{1, 3, 4, 512} {
+		for _, logit := range []float32{0, 0.7, 100, -65504, 3e38} {
+			t.Run(fmt.Sprint(n, logit), func(t *testing.T) { newBench(t, newHost()).gate(n, logit, 3) })
+		}
+		t.Run(fmt.Sprint(n, " zero"), func(t *testing.T) { newBench(t, newHost()).gate(n, 1, 0) }) // no direction
+	}
+}
+
+func (b *bench) gate(n int, logit, spread float32) {
+	y, q := b.rows(1, n, qtype.RoundUp(n+1, 4), spread), b.rows(1, n, qtype.RoundUp(n, 4), 1)
+	y[n] = logit
+	c := kernel.Gate{Y: b.inOut(f32bytes(y)), Q: b.f32(q), N: n}
+	b.run(c)
+	kernel.RefGate(y, q, n)
+	same(b.t, "y", b.f32at(c.Y, len(y)), y)
+	if length := numeric.Dot(y, y); math.Abs(float64(length)-1) > 1e-5 || y[n] != 0 {
+		b.t.Errorf("length² %v, behind the row %v", length, y[n])
 	}
 }
 

@@ -67,7 +67,7 @@ func (f *fakeEncoder) Encode(dst []float32) error {
 }
 
 func (f *fakeEncoder) EmbedText(labels []string) ([][]float32, error) {
-	axis := map[string]int{"crimson": 0, "red": 0, "green": 1, "blue": 2, "the sea": 2}
+	axis := map[string]int{"crimson": 0, "red": 0, "tick": 0, "green": 1, "emu": 1, "blue": 2, "the sea": 2, "ant": 2}
 	out := make([][]float32, len(labels))
 	for i, l := range labels {
 		out[i] = make([]float32, 4)
@@ -78,6 +78,23 @@ func (f *fakeEncoder) EmbedText(labels []string) ([][]float32, error) {
 		out[i][a] = 1
 	}
 	return out, nil
+}
+
+// EmbedPrompts is the text tower: it takes crimson for the opposite of red, and
+// emus for ticks.
+func (f *fakeEncoder) EmbedPrompts(labels, templates []string) ([][]float32, error) {
+	out, err := f.EmbedText(labels)
+	for i, l := range labels {
+		switch l {
+		case "crimson":
+			out[i] = []float32{-1, 0, 0, 0}
+		case "tick":
+			out[i] = []float32{0, 1, 0, 0}
+		case "emu":
+			out[i] = []float32{1, 0, 0, 0}
+		}
+	}
+	return out, err
 }
 
 func (f *fakeEncoder) Known(labels []string) []bool {
@@ -114,37 +131,39 @@ func shot(t *testing.T, c color.Color) string {
 func tree(t *testing.T) string {
 	t.Helper()
 	root := t.TempDir()
-	write := func(name string, members ...[2]string) {
-		var b bytes.Buffer
-		w := tar.NewWriter(&b)
-		for _, m := range members {
-			if err := w.WriteHeader(&tar.Header{Name: m[0], Size: int64(len(m[1])), Mode: 0o644}); err != nil {
-				t.Fatal(err)
-			}
-			io.WriteString(w, m[1])
-		}
-		w.Close()
-		name = filepath.Join(root, filepath.FromSlash(name))
-		os.MkdirAll(filepath.Dir(name), 0o755)
-		if err := os.WriteFile(name, b.Bytes(), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	classes := func(dir, lines string) {
-		if err := os.WriteFile(filepath.Join(root, filepath.FromSlash(dir), "classes.txt"), []byte(lines), 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
 	red, green, blue := shot(t, color.RGBA{R: 255, A: 255}), shot(t, color.RGBA{G: 255, A: 255}), shot(t, color.RGBA{B: 255, A: 255})
-	write("colours/test.tar",
+	writeSet(t, root, "colours", "test", "red\tcrimson\ngreen\nblue\n",
 		[2]string{"red/1.png", red}, [2]string{"red/2.png", green}, [2]string{"red/3.png", red},
 		[2]string{"green/1.png", green}, [2]string{"green/2.png", "no picture"})
-	classes("colours", "red\tcrimson\ngreen\nblue\n")
-	write("streams/water/water.tar",
+	writeSet(t, root, "streams/water", "water", "green\nblue\n",
 		[2]string{"clips.tsv", "a\tblue\ti\ts\t25\t2\nb\tgreen\ti\ts\t25\t1\n"},
 		[2]string{"a/00001.png", blue}, [2]string{"a/00002.png", blue}, [2]string{"b/00001.png", green})
-	classes("streams/water", "green\nblue\n")
 	return root
+}
+
+// writeSet writes a set's tar and, where there are some, its classes.
+func writeSet(t *testing.T, root, set, split, classes string, members ...[2]string) {
+	t.Helper()
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	for _, m := range members {
+		if err := w.WriteHeader(&tar.Header{Name: m[0], Size: int64(len(m[1])), Mode: 0o644}); err != nil {
+			t.Fatal(err)
+		}
+		io.WriteString(w, m[1])
+	}
+	w.Close()
+	dir := filepath.Join(root, filepath.FromSlash(set))
+	os.MkdirAll(dir, 0o755)
+	if err := os.WriteFile(filepath.Join(dir, split+".tar"), b.Bytes(), 0o644); err != nil {
+		t.Fatal(err)
+	}
+	if classes == "" {
+		return
+	}
+	if err := os.WriteFile(filepath.Join(dir, "classes.txt"), []byte(classes), 0o644); err != nil {
+		t.Fatal(err)
+	}
 }
 
 func runOn(t *testing.T, root, keep string, m *model, change func(*run)) ([]result, string) {
@@ -159,11 +178,14 @@ func runOn(t *testing.T, root, keep string, m *model, change func(*run)) ([]resu
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := r.zeroShot(context.Background(), m, splits); err != nil {
+	if err := errors.Join(r.zeroShot(context.Background(), m, splits), r.finish()); err != nil {
 		t.Fatal(err)
 	}
 	var results []result
 	for line := range strings.Lines(out.String()) {
+		if strings.Contains(line, `"set":"mean"`) {
+			continue
+		}
 		var res result
 		if err := json.Unmarshal([]byte(line), &res); err != nil {
 			t.Fatalf("%q: %v", line, err)
@@ -177,8 +199,12 @@ func runOn(t *testing.T, root, keep string, m *model, change func(*run)) ([]resu
 func TestZeroShot(t *testing.T) {
 	root, keep := tree(t), t.TempDir()
 	want := []result{
-		{Suite: "zero-shot", Set: "colours", Split: "test", N: 5, Top1: 60, ECE: 25, Classes: 3, Known: 2, Reworded: 1, Unreadable: 1, Model: "fake"},
-		{Suite: "zero-shot", Set: "water", Split: "clips", N: 3, Top1: 100, LQATop1: 100, Classes: 2, Known: 1, Reworded: 1, Model: "fake"},
+		{Suite: "zero-shot", Set: "colours", Split: "test", N: 5, Top1: 60, ECE: 25, Text: "table", Prompts: true, Classes: 3, Known: 2, Reworded: 1, Unreadable: 1, Model: "fake"},
+		// By tower red/1 and red/3 are green or blue, half sure.
+		{Suite: "zero-shot", Set: "colours", Split: "test", N: 5, Top1: 20, ECE: 50, Text: "tower", Prompts: true, Classes: 3, Known: 2, Reworded: 1, Unreadable: 1, Model: "fake"},
+		{Suite: "zero-shot", Set: "water", Split: "clips", N: 3, Top1: 100, LQATop1: 100, Text: "table", Prompts: true, Classes: 2, Known: 1, Reworded: 1, Model: "fake"},
+		{Suite: "zero-shot", Set: "water", Split: "clips", N: 3, Top1: 100, LQATop1: 100, Text: "tower", Prompts: true, Classes: 2, Known: 1, Reworded: 1, Model: "fake"},
+		{Suite: "zero-shot", Set: "water", Split: "clips", N: 3, Top1: 100, LQATop1: 100, Text: "table", Classes: 2, Known: 1, Model: "fake"},
 	}
 	m, encoded := fakeModel(2)
 	got, log := runOn(t, root, keep, m, func(r *run) { r.markdown = filepath.Join(keep, "deep", "table.md") })
@@ -188,7 +214,7 @@ func TestZeroShot(t *testing.T) {
 	if !strings.Contains(log, "green/2.png") {
 		t.Errorf("the unreadable picture is not named:\n%s", log)
 	}
-	if b, err := os.ReadFile(filepath.Join(keep, "deep", "table.md")); err != nil || !strings.Contains(string(b), "| colours | test | 5 | 3 | 2 | 60.0 | 25.0 |  |") {
+	if b, err := os.ReadFile(filepath.Join(keep, "deep", "table.md")); err != nil || !strings.Contains(string(b), "| colours | test |  | 5 | 60 | 25 |  | table | true | 3 | 2 | 1 | 1 | ") {
 		t.Errorf("table: %s, %v", b, err)
 	}
 	if n := encoded.Load(); n != 7 {
@@ -217,15 +243,15 @@ func TestZeroShot(t *testing.T) {
 	t.Run("limit and sets", func(t *testing.T) {
 		m, _ := fakeModel(1)
 		got, _ := runOn(t, root, keep, m, func(r *run) { r.limit, r.sets = 2, []string{"colours"} })
-		if len(got) != 1 || got[0].N != 2 || got[0].Top1 != 100 { // red/1 and green/1: every third
+		if len(got) != 2 || got[0].N != 2 || got[0].Top1 != 100 { // red/1 and green/1: every third
 			t.Errorf("got %+v", got)
 		}
 	})
 	t.Run("no prompts", func(t *testing.T) {
 		m, _ := fakeModel(1)
 		got, _ := runOn(t, root, keep, m, func(r *run) { r.prompts = nil })
-		if got[1].Reworded != 0 || got[1].Top1 != 100 {
-			t.Errorf("got %+v", got[1])
+		if len(got) != 4 || got[2].Reworded != 0 || got[2].Top1 != 100 || got[2].Prompts {
+			t.Errorf("got %+v", got)
 		}
 	})
 	t.Run("engine fails", func(t *testing.T) {
@@ -301,20 +327,6 @@ func TestStep(t *testing.T) {
 		if got := step(c.n, c.limit); got != c.want {
 			t.Errorf("step(%d, %d) = %d, want %d", c.n, c.limit, got, c.want)
 		}
-	}
-}
-
-func TestCalibration(t *testing.T) {
-	var c calibration
-	if c.error() != 0 {
-		t.Error("no answers have an error")
-	}
-	// Bin 13 (0.867 to 0.933): 0.9 sure, 1 of 2 right. The last: 1 sure, right.
-	c.add(0.9, true)
-	c.add(0.9, false)
-	c.add(1, true)
-	if got, want := c.error(), (2*0.4)/3; math.Abs(got-want) > 1e-6 {
-		t.Errorf("error %v, want %v", got, want)
 	}
 }
 

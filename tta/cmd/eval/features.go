@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math"
@@ -96,7 +95,6 @@ func (r *run) features(ctx context.Context, f featureFiles) error {
 	cells := append([]cell{given}, r.stills(nil, false)...)
 	r.progress.Begin("streams", int64(len(cells)), "kinds of streams")
 	defer r.progress.End()
-	out := json.NewEncoder(r.stdout)
 	var all []shiftLine
 	for i := range cells {
 		r.progress.On(cells[i].Stream)
@@ -109,23 +107,15 @@ func (r *run) features(ctx context.Context, f featureFiles) error {
 				return err
 			}
 		}
-		r.progress.End()
 		for i := range lines {
 			lines[i].Suite = "features"
-			if err := out.Encode(lines[i]); err != nil {
+			if err := r.print(lines[i]); err != nil {
 				return err
 			}
 		}
 		all = append(all, lines...)
 		r.progress.Add(1)
 	}
-	return r.writeTables(shiftTables(all))
-}
-
-// writeTables writes tables where --markdown says, else after the progress.
-func (r *run) writeTables(tables string) error {
-	if r.markdown == "" {
-		fmt.Fprint(r.stderr, tables)
-	}
-	return r.writeMarkdown(tables)
+	r.tabulate(shiftTables(all))
+	return r.finish()
 }

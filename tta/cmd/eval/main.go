@@ -24,7 +24,12 @@ var suites = []struct {
 	name, doc string
 	run       func(context.Context, *run) error
 }{
-	{"zero-shot", "top-1 of the model's own answer on every test split and stream", zeroShotSuite},
+	{"zero-shot", "the model's own answer on every test split and stream, by ready table and by text tower", zeroShotSuite},
+	{"open", "names that stayed out of training, the backbone's own classes for them mute", openSuite},
+	{"retrieval", "pictures to captions by text tower: flickr8k/test", retrievalSuite},
+	{"unknown", "\"none of these\": known pictures kept, unknown ones refused, calibration", unknownSuite},
+	{"desk", "everyday words, each picture against all of them", deskSuite},
+	{"camera", "what darkness, blur, noise and colour cast cost", cameraSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
 	{"shift", "every adapter on shifted streams of pictures and on real video: as published, and as cameras see", shiftSuite},
 	{"teach", "what one, three and five taught frames a label are worth on real video", teachSuite},
@@ -65,6 +70,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
    eval --suite zero-shot --sets cifar10,hands --limit 200   a quick look
    eval --suite zero-shot --model build/float.shq         another model
    eval --suite zero-shot --markdown build/zero-shot.md   a table as well
+   eval --suite camera --model build/float.shq          how another one bears it
    eval --suite shift --sets cifar10 --pool 100 --plots build/plots   adapters, a quick look
    eval --features img.npy --text txt.npy --labels y.npy --scale 100   your own embeddings
 
@@ -72,12 +78,15 @@ Suites:
 
 ` + strings.TrimRight(list, "\n") + `
 
-JSON lines go to stdout: suite, set, split, n (pictures or frames), top1 and ece
-in percent, lqa_top1 (streams: with that adapter, frames in order), classes,
-known (classes whose name stands ready in the model), reworded (by the prompts),
-unreadable (pictures, counted as wrong), ms a picture where it was encoded in
-this run, and the model's name. Progress goes to stderr. Embeddings are kept, so
-that a second run takes seconds.`,
+JSON lines go to stdout: suite, set, split, n (pictures or frames), top1 (or
+recall10) and ece in percent, text (table: labels as the product embeds them;
+tower: by the text tower alone; mixed: kept-out names by tower), and the model's
+name. zero-shot has lqa_top1 (streams: with that adapter, frames in order),
+prompts (whether --prompts were used), classes, known (classes whose name stands
+ready in the model), reworded (by the prompts), unreadable (pictures, counted as
+wrong) and ms a picture where it was encoded in this run; of names a part of the
+pictures: kept-out, trained. Last lines with set "mean" or "all" sum up. Progress
+goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {}, // main reports
@@ -89,6 +98,7 @@ that a second run takes seconds.`,
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
 			&cli.StringFlag{Name: "models", Usage: "suite real-clip: `FOLDER` with CLIP's embeddings", Value: "../shared/models", Sources: cli.EnvVars("LQA_MODELS")},
 			&cli.StringFlag{Name: "prompts", Usage: "`FILE` of better wordings, label and wording a line; \"\" for none", Value: filepath.Join("assets", "prompts.tsv")},
+			&cli.StringFlag{Name: "desk", Usage: "`FOLDER` with desk_words.txt and desk_classes.tsv, for desk and unknown", Value: filepath.Join("assets", "train")},
 			&cli.StringSliceFlag{Name: "sets", Usage: "only these `SETS`, by folder name"},
 			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
 			&cli.IntFlag{Name: "jobs", Usage: "encode on `N` engines at once", Value: 2},
@@ -108,7 +118,7 @@ that a second run takes seconds.`,
 		},
 		Action: func(ctx context.Context, c *cli.Command) error {
 			r := &run{
-				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), models: c.String("models"), keep: c.String("keep"), markdown: c.String("markdown"),
+				modelFile: c.String("model"), float: c.String("float"), data: c.String("data"), models: c.String("models"), keep: c.String("keep"), desk: c.String("desk"), markdown: c.String("markdown"),
 				sets: c.StringSlice("sets"), limit: c.Int("limit"), jobs: c.Int("jobs"),
 				streamOptions: streamOptions{
 					pool: c.Int("pool"), seeds: c.Int("seeds"), kinds: c.StringSlice("streams"), corruptions: c.StringSlice("corruptions"),

@@ -153,7 +153,7 @@ type answers struct {
 // compare measures one variant on all splits; float is nil for the float model
 // itself.
 func (r *run) compare(ctx context.Context, name string, size *made, splits []dataset.Split, float []answers) ([]rounded, []answers, error) {
-	m, err := openModel(ctx, size.file, r.jobs)
+	m, err := openModel(ctx, size.file, r.jobs, nil)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -168,7 +168,7 @@ func (r *run) compare(ctx context.Context, name string, size *made, splits []dat
 		if err != nil {
 			return nil, nil, err
 		}
-		q, err := r.ask(m, s)
+		q, err := r.ask(m, s, asking{byTable, r.prompts})
 		if err != nil {
 			return nil, nil, err
 		}

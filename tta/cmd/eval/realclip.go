@@ -143,13 +143,6 @@ func (r *run) streams(ctx context.Context, p *pool, o streamOrder, adapter strin
 	return res, nil
 }
 
-func mean(x []float64) (m float64) {
-	for _, v := range x {
-		m += v / float64(len(x))
-	}
-	return m
-}
-
 // streamTable is the results in Markdown: a row an adapter, a column a stream.
 func streamTable(all []streamResult) string {
 	var streams, adapters []string

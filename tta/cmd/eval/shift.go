@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -93,7 +92,7 @@ const (
 // shiftSuite measures adapters on shifted streams: as published, shuffled one by
 // one, and as cameras see.
 func shiftSuite(ctx context.Context, r *run) error {
-	return r.onStreams(ctx, func(m *model, splits []dataset.Split) error {
+	return r.withModel(ctx, nil, func(ctx context.Context, m *model, splits []dataset.Split) error {
 		scenes, err := r.scenes(splits)
 		if err != nil {
 			return err
@@ -102,36 +101,16 @@ func shiftSuite(ctx context.Context, r *run) error {
 		if err != nil {
 			return err
 		}
-		r.progress.End()
-		return r.writeTables(shiftTables(lines))
+		r.tabulate(shiftTables(lines))
+		return nil
 	})
-}
-
-// onStreams finds the splits and opens the model for measure.
-func (r *run) onStreams(ctx context.Context, measure func(*model, []dataset.Split) error) error {
-	splits, err := r.find()
-	if err != nil {
-		return err
-	}
-	if r.modelFile == "" {
-		if r.modelFile, err = newestModel("assets"); err != nil {
-			return err
-		}
-	}
-	m, err := openModel(ctx, r.modelFile, r.jobs)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	defer r.progress.End()
-	return measure(m, splits)
 }
 
 // methods are the adapters asked for.
 func (r *run) methods() ([]tta.Method, error) {
 	all := slices.Clone(tta.Methods)
 	if r.ablations {
-		all = append(all, ablations...)
+		all = append(all, tta.Ablations...)
 	}
 	if len(r.adapters) == 0 {
 		return all, nil
@@ -146,9 +125,6 @@ func (r *run) methods() ([]tta.Method, error) {
 	}
 	return some, nil
 }
-
-// ablations are methods without one of their parts.
-var ablations []tta.Method
 
 // scenes lays out what is measured on the splits that are there.
 func (r *run) scenes(splits []dataset.Split) ([]*scene, error) {
@@ -409,7 +385,7 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 		names = append(names, method.Name)
 	}
 	for _, s := range scenes {
-		if s.question, err = r.ask(m, s.split); err != nil {
+		if s.question, err = r.ask(m, s.split, asking{byTable, r.prompts}); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.set, err)
 		}
 		pictures += len(s.conditions()) * s.pictures()
@@ -430,7 +406,6 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 	}
 
 	var all []shiftLine
-	out := json.NewEncoder(r.stdout)
 	r.progress.Begin("streams", int64(streams), "streams")
 	for _, s := range scenes {
 		loaded := map[condition]*look{}
@@ -475,9 +450,8 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 					return nil, err
 				}
 			}
-			r.progress.End()
 			for i := range lines {
-				if err := out.Encode(lines[i]); err != nil {
+				if err := r.print(lines[i]); err != nil {
 					return nil, err
 				}
 			}

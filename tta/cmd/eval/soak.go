@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"math"
 	"runtime"
@@ -45,7 +44,7 @@ type soakLine struct {
 const soakSlack = 256 << 10
 
 func soakSuite(ctx context.Context, r *run) error {
-	return r.onStreams(ctx, func(m *model, splits []dataset.Split) error {
+	return r.withModel(ctx, nil, func(ctx context.Context, m *model, splits []dataset.Split) error {
 		methods, err := r.methods()
 		if err != nil {
 			return err
@@ -56,12 +55,11 @@ func soakSuite(ctx context.Context, r *run) error {
 			return err
 		}
 		var lines []soakLine
-		out := json.NewEncoder(r.stdout)
 		for _, s := range scenes {
 			if !slices.Contains(soakSets, s.set) {
 				continue
 			}
-			if s.question, err = r.ask(m, s.split); err != nil {
+			if s.question, err = r.ask(m, s.split, asking{byTable, r.prompts}); err != nil {
 				return err
 			}
 			r.progress.Begin(s.set, int64(s.pictures()), "pictures")
@@ -78,14 +76,14 @@ func soakSuite(ctx context.Context, r *run) error {
 				}
 				line.Model = m.Name
 				r.progress.Add(1)
-				r.progress.End()
-				if err := out.Encode(line); err != nil {
+				if err := r.print(line); err != nil {
 					return err
 				}
 				lines = append(lines, line)
 			}
 		}
-		return r.writeTables(soakTable(lines))
+		r.tabulate(soakTable(lines))
+		return nil
 	})
 }
 

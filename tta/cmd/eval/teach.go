@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -197,13 +196,13 @@ type teachLine struct {
 }
 
 func teachSuite(ctx context.Context, r *run) error {
-	return r.onStreams(ctx, func(m *model, splits []dataset.Split) error {
+	return r.withModel(ctx, nil, func(ctx context.Context, m *model, splits []dataset.Split) error {
 		lines, err := r.teach(ctx, m, splits)
 		if err != nil {
 			return err
 		}
-		r.progress.End()
-		return r.writeTables(teachTable(lines))
+		r.tabulate(teachTable(lines))
+		return nil
 	})
 }
 
@@ -216,7 +215,6 @@ func (r *run) teach(ctx context.Context, m *model, splits []dataset.Split) (line
 	if err != nil {
 		return nil, err
 	}
-	out := json.NewEncoder(r.stdout)
 	for i := range splits {
 		s := &splits[i]
 		if !slices.ContainsFunc(teachTests, func(t teachTest) bool { return s.Stream && t.set == s.Set }) {
@@ -228,7 +226,7 @@ func (r *run) teach(ctx context.Context, m *model, splits []dataset.Split) (line
 			return nil, fmt.Errorf("%s: %w", s.Set, err)
 		}
 		c := classroom{split: s, features: f, model: m, mean: mean}
-		if c.question, err = r.ask(m, s); err != nil {
+		if c.question, err = r.ask(m, s, asking{byTable, r.prompts}); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Set, err)
 		}
 		for _, t := range teachTests {
@@ -272,8 +270,7 @@ func (r *run) teach(ctx context.Context, m *model, splits []dataset.Split) (line
 						met := got >= aim
 						l.Aim, l.Met = &aim, &met
 					}
-					r.progress.End()
-					if err := out.Encode(l); err != nil {
+					if err := r.print(l); err != nil {
 						return nil, err
 					}
 					lines = append(lines, l)

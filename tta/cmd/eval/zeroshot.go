@@ -1,14 +1,10 @@
 package main
 
 import (
-	"cmp"
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 
@@ -19,12 +15,14 @@ import (
 
 // run is what the command line asked for.
 type run struct {
-	modelFile, float, data, models, keep, markdown string
-	prompts                                        dataset.Prompts
-	sets                                           []string
-	limit, jobs                                    int
+	modelFile, float, data, models, keep, desk, markdown string
+	prompts                                              dataset.Prompts
+	sets                                                 []string
+	limit, jobs                                          int
 	streamOptions
 
+	lines    []any  // printed so far
+	table    string // of a suite that makes its own
 	stdout   io.Writer
 	stderr   io.Writer
 	progress *progress.Bar
@@ -35,10 +33,13 @@ type result struct {
 	Suite      string  `json:"suite"`
 	Set        string  `json:"set"`
 	Split      string  `json:"split"`
+	Of         string  `json:"of,omitempty"` // which pictures, with all labels offered; "" for all
 	N          int     `json:"n"`
 	Top1       float64 `json:"top1"`               // percent
 	ECE        float64 `json:"ece"`                // percent
 	LQATop1    float64 `json:"lqa_top1,omitempty"` // streams: percent with the adapter lqa, frames in the tar's order
+	Text       string  `json:"text"`
+	Prompts    bool    `json:"prompts"` // whether better wordings were looked up
 	Classes    int     `json:"classes"`
 	Known      int     `json:"known"`
 	Reworded   int     `json:"reworded,omitempty"`
@@ -47,7 +48,30 @@ type result struct {
 	Model      string  `json:"model"`
 }
 
+// summary is a last line of the suite: means over sets, each by all its
+// pictures and with the prompts.
+type summary struct {
+	Suite       string  `json:"suite"`
+	Set         string  `json:"set"` // "mean"
+	Of          string  `json:"of"`
+	Sets        int     `json:"sets"`
+	Top1        float64 `json:"top1"`
+	ECE         float64 `json:"ece"`
+	TowerTop1   float64 `json:"tower_top1"`
+	TowerECE    float64 `json:"tower_ece"`
+	Loss        float64 `json:"loss"` // points of tower against table
+	LargestLoss float64 `json:"largest_loss"`
+	LargestIn   string  `json:"largest_in"` // set/split
+	Model       string  `json:"model"`
+}
+
 func zeroShotSuite(ctx context.Context, r *run) error {
+	return r.withModel(ctx, nil, r.zeroShot)
+}
+
+// withModel opens the model, with these outputs of its classifier mute, finds
+// the splits, and writes the table of what measure prints.
+func (r *run) withModel(ctx context.Context, mute []int, measure func(context.Context, *model, []dataset.Split) error) error {
 	splits, err := r.find()
 	if err != nil {
 		return err
@@ -57,13 +81,17 @@ func zeroShotSuite(ctx context.Context, r *run) error {
 			return err
 		}
 	}
-	m, err := openModel(ctx, r.modelFile, r.jobs)
+	m, err := openModel(ctx, r.modelFile, r.jobs, mute)
 	if err != nil {
 		return err
 	}
 	defer m.Close()
 	r.progress.Note("%s (%s), %d splits", r.modelFile, m.Name, len(splits))
-	return r.zeroShot(ctx, m, splits)
+	defer r.progress.End()
+	if err := measure(ctx, m, splits); err != nil {
+		return err
+	}
+	return r.finish()
 }
 
 // find returns the splits that --sets lets through.
@@ -91,27 +119,76 @@ func (r *run) find() ([]dataset.Split, error) {
 
 func (r *run) zeroShot(ctx context.Context, m *model, splits []dataset.Split) error {
 	r.begin("pictures", splits)
-	defer r.progress.End()
-	out := json.NewEncoder(r.stdout)
-	var results []result
+	var all []result // by all pictures and with the prompts: table, tower, table, tower ...
+	var streams []bool
 	for i := range splits {
 		s := &splits[i]
-		r.progress.On(s.Set + "/" + s.Name)
-		f, err := embed(ctx, m, s, step(s.Pictures, r.limit), effect{}, r.keep, r.progress)
+		f, err := r.embed(ctx, m, s)
 		if err != nil {
-			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
-		}
-		res, err := r.score(m, s, f)
-		if err != nil {
-			return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
-		}
-		r.progress.End()
-		if err := out.Encode(res); err != nil {
 			return err
 		}
-		results = append(results, res)
+		ways := []asking{{byTable, r.prompts}, {byTower, r.prompts}}
+		if s.Stream && r.prompts != nil {
+			ways = append(ways, asking{byTable, nil})
+		}
+		for j, a := range ways {
+			results, err := r.score(m, s, f, a)
+			if err != nil {
+				return fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
+			}
+			for _, res := range results {
+				if err := r.print(res); err != nil {
+					return err
+				}
+			}
+			if j < 2 {
+				all = append(all, results[0])
+			}
+		}
+		streams = append(streams, s.Stream)
 	}
-	return r.writeMarkdown(table(results))
+	for _, of := range []string{"pictures", "streams", "all"} {
+		var some []result
+		for i, stream := range streams {
+			if of == "all" || stream == (of == "streams") {
+				some = append(some, all[2*i:2*i+2]...)
+			}
+		}
+		if len(some) > 0 && (of != "all" || slices.Contains(streams, true) && slices.Contains(streams, false)) {
+			if err := r.print(summarize(of, some)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// embed is the function embed for the pictures that --limit lets through.
+func (r *run) embed(ctx context.Context, m *model, s *dataset.Split) (*features, error) {
+	r.progress.On(s.Set + "/" + s.Name)
+	f, err := embed(ctx, m, s, step(s.Pictures, r.limit), effect{}, r.keep, r.progress)
+	if err != nil {
+		return nil, fmt.Errorf("%s/%s: %w", s.Set, s.Name, err)
+	}
+	return f, nil
+}
+
+// summarize takes results in pairs: by table, by tower.
+func summarize(of string, pairs []result) summary {
+	s := summary{Suite: "zero-shot", Set: "mean", Of: of, Sets: len(pairs) / 2, LargestLoss: math.Inf(-1), Model: pairs[0].Model}
+	var top1, ece [2][]float64
+	for i, res := range pairs {
+		top1[i%2], ece[i%2] = append(top1[i%2], res.Top1), append(ece[i%2], res.ECE)
+		if i%2 == 1 {
+			if loss := round(pairs[i-1].Top1 - res.Top1); loss > s.LargestLoss {
+				s.LargestLoss, s.LargestIn = loss, res.Set+"/"+res.Split
+			}
+		}
+	}
+	s.Top1, s.ECE = round(mean(top1[0])), round(mean(ece[0]))
+	s.TowerTop1, s.TowerECE = round(mean(top1[1])), round(mean(ece[1]))
+	s.Loss = round(mean(top1[0]) - mean(top1[1]))
+	return s
 }
 
 // begin starts the bar for all pictures of splits.
@@ -124,17 +201,6 @@ func (r *run) begin(what string, splits []dataset.Split) {
 	r.progress.Begin(what, int64(total), "pictures")
 }
 
-// writeMarkdown writes a table where --markdown says.
-func (r *run) writeMarkdown(table string) error {
-	if r.markdown == "" {
-		return nil
-	}
-	if err := os.MkdirAll(filepath.Dir(r.markdown), 0o777); err != nil {
-		return err
-	}
-	return os.WriteFile(r.markdown, []byte(table), 0o666)
-}
-
 // question is what the pictures of a split are asked.
 type question struct {
 	labels     []string
@@ -145,8 +211,14 @@ type question struct {
 	reworded   int
 }
 
+// asking is how labels are put: by table or tower, in which better wordings.
+type asking struct {
+	by      string
+	prompts dataset.Prompts
+}
+
 // ask embeds a split's labels.
-func (r *run) ask(m *model, s *dataset.Split) (q question, err error) {
+func (r *run) ask(m *model, s *dataset.Split, a asking) (q question, err error) {
 	known := m.engines[0].Known
 	names := dataset.Names(s.Classes, known)
 	for _, ok := range known(names) {
@@ -154,9 +226,9 @@ func (r *run) ask(m *model, s *dataset.Split) (q question, err error) {
 			q.known++
 		}
 	}
-	q.reworded = r.prompts.Reword(s.Classes, names)
+	q.reworded = a.prompts.Reword(s.Classes, names)
 	q.labels = tta.CleanLabels(names)
-	if q.embeddings, err = m.engines[0].EmbedText(q.labels); err != nil {
+	if q.embeddings, err = m.text(q.labels, a.by); err != nil {
 		return q, err
 	}
 	// Two classes may share a name (crane, the bird and the machine): either
@@ -173,99 +245,81 @@ func (r *run) ask(m *model, s *dataset.Split) (q question, err error) {
 	return q, nil
 }
 
+// session asks for the labels of these indices, nil for all.
+func (q *question) session(m *model, offered []int, adapter string, none *float32) (*tta.Session, error) {
+	c := tta.SessionConfig{Labels: q.labels, Embeddings: q.embeddings, Scale: m.Scale, Temperature: m.Temperature, NoneCosine: none, Adapter: adapter}
+	if offered != nil {
+		c.Labels, c.Embeddings = nil, nil
+		for _, i := range offered {
+			c.Labels, c.Embeddings = append(c.Labels, q.labels[i]), append(c.Embeddings, q.embeddings[i])
+		}
+	}
+	return tta.NewSession(nil, c)
+}
+
 // score answers each picture with the split's labels. A picture that could not
-// be read counts as wrong.
-func (r *run) score(m *model, s *dataset.Split, f *features) (result, error) {
-	q, err := r.ask(m, s)
-	res := result{Suite: "zero-shot", Set: s.Set, Split: s.Name, N: len(f.Class), Unreadable: f.Unreadable(),
-		Classes: q.classes, Known: q.known, Reworded: q.reworded, Model: m.Name}
+// be read counts as wrong. Sets with kept-out classes have a result for the
+// pictures of these and one for the others as well.
+func (r *run) score(m *model, s *dataset.Split, f *features, a asking) ([]result, error) {
+	q, err := r.ask(m, s, a)
 	if err != nil {
-		return res, err
+		return nil, err
 	}
 	adapter := "zeroshot"
 	if s.Stream {
 		adapter = "lqa"
 	}
-	session, err := tta.NewSession(nil, tta.SessionConfig{Labels: q.labels, Embeddings: q.embeddings, Scale: m.Scale, Temperature: m.Temperature, Adapter: adapter})
+	session, err := q.session(m, nil, adapter, nil)
 	if err != nil {
-		return res, err
+		return nil, err
 	}
 
 	var answer tta.Result
-	var c calibration
-	right, adapted := 0, 0
+	parts := []string{""}
+	kept := keptOutClasses(s)
+	if kept != nil {
+		parts = append(parts, "kept-out", "trained")
+	}
+	tallies := make([]tally, len(parts))
+	adapted := 0
 	for i, e := range f.Embeddings {
-		if e == nil {
-			continue
+		class := f.Class[i]
+		mine := []*tally{&tallies[0]}
+		if kept != nil && kept[class] {
+			mine = append(mine, &tallies[1])
+		} else if kept != nil {
+			mine = append(mine, &tallies[2])
 		}
-		if err := session.Frame(0, e, &answer); err != nil {
-			return res, fmt.Errorf("picture %d: %w", i, err)
+		if e != nil {
+			if err := session.Frame(0, e, &answer); err != nil {
+				return nil, fmt.Errorf("picture %d: %w", i, err)
+			}
+			if answer.Adapted.Best() == q.label[class] {
+				adapted++
+			}
 		}
-		best := answer.ZeroShot.Best()
-		ok := best == q.label[f.Class[i]]
-		if ok {
-			right++
+		for _, t := range mine {
+			if e == nil {
+				t.miss()
+			} else {
+				t.add(answer.ZeroShot, q.label[class])
+			}
 		}
-		if answer.Adapted.Best() == q.label[f.Class[i]] {
-			adapted++
+	}
+	var results []result
+	for i, t := range tallies {
+		res := result{Suite: "zero-shot", Set: s.Set, Split: s.Name, Of: parts[i], N: t.n, Top1: t.top1(), ECE: t.ece(),
+			Text: a.by, Prompts: a.prompts != nil, Classes: q.classes, Known: q.known, Reworded: q.reworded, Model: m.Name}
+		if i == 0 {
+			res.Unreadable = f.Unreadable()
+			if s.Stream {
+				res.LQATop1 = percent(float64(adapted), float64(t.n))
+			}
+			if f.Encoded > 0 {
+				res.MS = math.Round(float64(f.Encode.Microseconds())/float64(f.Encoded)/10) / 100
+			}
 		}
-		c.add(answer.ZeroShot.P[best], ok)
+		results = append(results, res)
 	}
-	res.Top1 = percent(float64(right), float64(res.N))
-	if s.Stream {
-		res.LQATop1 = percent(float64(adapted), float64(res.N))
-	}
-	res.ECE = percent(c.error(), 1)
-	if f.Encoded > 0 {
-		res.MS = math.Round(float64(f.Encode.Microseconds())/float64(f.Encoded)/10) / 100
-	}
-	return res, nil
-}
-
-func percent(part, whole float64) float64 {
-	return math.Round(1e4*part/whole) / 100
-}
-
-// calibration is the expected calibration error over fifteen bins of equal
-// width (Guo et al., ICML 2017).
-type calibration struct {
-	bins [15]struct {
-		n, right   int
-		confidence float64
-	}
-	n int
-}
-
-func (c *calibration) add(confidence float32, right bool) {
-	b := &c.bins[min(int(confidence*float32(len(c.bins))), len(c.bins)-1)]
-	b.n++
-	b.confidence += float64(confidence)
-	if right {
-		b.right++
-	}
-	c.n++
-}
-
-// error is Σ n_b/n · |right_b/n_b - confidence_b|, 0 without answers.
-func (c *calibration) error() (e float64) {
-	for _, b := range c.bins {
-		e += math.Abs(float64(b.right) - b.confidence)
-	}
-	return e / float64(max(1, c.n))
-}
-
-// table is the results in Markdown.
-func table(results []result) string {
-	var b strings.Builder
-	b.WriteString("| set | split | n | classes | known | top-1, % | ECE, % | with lqa, % |\n|---|---|---|---|---|---|---|---|\n")
-	sorted := slices.Clone(results)
-	slices.SortStableFunc(sorted, func(x, y result) int { return cmp.Compare(x.Set, y.Set) })
-	for _, r := range sorted {
-		lqa := ""
-		if r.Split == "clips" {
-			lqa = fmt.Sprintf("%.1f", r.LQATop1)
-		}
-		fmt.Fprintf(&b, "| %s | %s | %d | %d | %d | %.1f | %.1f | %s |\n", r.Set, r.Split, r.N, r.Classes, r.Known, r.Top1, r.ECE, lqa)
-	}
-	return b.String()
+	return results, nil
 }

@@ -12,28 +12,19 @@ type Prompts map[string]string
 // ReadPrompts reads lines of label, tab, wording; empty lines and those that
 // begin with # are passed over.
 func ReadPrompts(r io.Reader) (Prompts, error) {
-	b, err := io.ReadAll(io.LimitReader(r, maxText+1))
+	lines, err := readLines(r)
 	if err != nil {
 		return nil, err
 	}
-	if len(b) > maxText {
-		return nil, fmt.Errorf("%w: prompts have over %d bytes", ErrLayout, maxText)
-	}
 	p := make(Prompts)
-	n := 0
-	for line := range strings.Lines(string(b)) {
-		n++
-		line = strings.TrimSpace(line)
-		if line == "" || strings.HasPrefix(line, "#") {
-			continue
-		}
-		label, wording, ok := strings.Cut(line, "\t")
+	for _, l := range lines {
+		label, wording, ok := strings.Cut(l.text, "\t")
 		label, wording = strings.ToLower(strings.TrimSpace(label)), strings.TrimSpace(wording)
 		if !ok || label == "" || wording == "" || strings.Contains(wording, "\t") {
-			return nil, fmt.Errorf("%w: prompts, line %d: want label, tab, wording", ErrLayout, n)
+			return nil, fmt.Errorf("%w: prompts, line %d: want label, tab, wording", ErrLayout, l.number)
 		}
 		if _, twice := p[label]; twice {
-			return nil, fmt.Errorf("%w: prompts, line %d: %q stands twice", ErrLayout, n, label)
+			return nil, fmt.Errorf("%w: prompts, line %d: %q stands twice", ErrLayout, l.number, label)
 		}
 		p[label] = wording
 	}
