@@ -101,9 +101,9 @@ const (
 // the table of offsets leaves out a label's own row, and no statistics of
 // training pictures are needed.
 //
-// Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has at
-// most 72 + D + 4·C·min(C, 200) + 40·(C+1) bytes beside lqa's (C² only up to 200
-// labels, C beyond).
+// Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has
+// 93 + D + 28·C + 4·R·(C+1) bytes beside lqa's, R = C up to 200 labels and 1
+// beyond.
 type stream struct {
 	space Space
 	off   int // parts turned off

@@ -25,7 +25,7 @@ var (
 // are at 0.8 and above, other labels in the same room at 0.3 to 0.6.
 const (
 	teachWeight = 2    // of a class mean, times the scale ("means" of trial 2)
-	teachLimit  = 2.5  // a mean's say where no example is near, in nats
+	teachLimit  = 4    // a mean's say where no example is near, in nats
 	teachNear   = 0.62 // cosine to the nearest example from which means have their full say
 	teachWidth  = 0.04 // softness of that
 	teachSame   = 0.77 // cosine from which a frame shows what an example showed
