@@ -303,7 +303,7 @@ func (a *stream) persist(frozen bool) {
 		e := numeric.Exp(float32(streamTemper * logOf(a.p[i])))
 		sum += e
 		stays += float32((float32(streamStay*a.q[i]) + float32((1-streamStay)*each)) * e)
-		goes += float32((float32(0.9*a.pi[i]) + 0.1*each) * e)
+		goes += float32((float32(0.9*a.pi[i]) + float32(0.1*each)) * e)
 		again += float32(a.q[i] * e)
 		top = max(top, a.p[i])
 		a.prior[i] += float32(fresh * (float32(r*a.q[i]) + float32((1-r)*each) - a.prior[i]))

@@ -180,7 +180,7 @@ func (t *teaching) apply(logits, embedding []float32) {
 	for l, n := range t.count {
 		if n > 0 {
 			d := t.up[l] - mean
-			t.up[l] = float32(full*d) + float32((1-full)*limit)*numeric.Tanh(d/limit)
+			t.up[l] = float32(full*d) + float32(float32((1-full)*limit)*numeric.Tanh(d/limit))
 			top = max(top, logits[l], logits[l]+t.up[l])
 		}
 	}
