@@ -8,6 +8,7 @@ import numpy as np
 
 import data
 import features
+import head
 import text_space
 from bag import Tokenizer
 from paths import MODEL, OUT, ROOT
@@ -20,7 +21,6 @@ def prompts():
 
 def main():
     r = Reference.load(MODEL)
-    w, b = (r.t["image.project." + k].numpy() for k in ("weight", "bias"))
     tokenize = Tokenizer(r.vocab)
     ready = dict(zip((MODEL / "ready_names.txt").read_text().splitlines(), r.t["label.ready.weight"].numpy()))
     centre = np.load(OUT / "head.npz")["centre"]
@@ -36,7 +36,11 @@ def main():
         "tower": lambda names: np.stack([towered(n) for n in names]),
         "teacher": lambda names: text_space.unit(text_space.embed(names) - centre),
     }
-    image = lambda f: text_space.unit(f @ w.T + b)
+    image = head.Embedder({k: v.numpy() for k, v in r.t.items() if k.startswith("image.")})
+
+    def named(s):
+        """A set's names as ./build.sh eval takes them: the first spelling with a ready row, else the first."""
+        return [n if s == "sign_digits" else next((k for k in sp if k in ready), sp[0]) for n, sp in data.names(s).values()]
 
     def measure(suite, e, y, names):
         out = {"suite": suite, "n": len(y), "labels": len(names)}
@@ -50,7 +54,7 @@ def main():
         f, _, members = features.load(*s.split("/"))
         c = data.names(s.split("/")[0])
         at = {k: i for i, k in enumerate(c)}
-        rows.append(measure(s, image(f), np.array([at[m.split("/")[0]] for m in members]), [n for n, _ in c.values()]))
+        rows.append(measure(s, image(f), np.array([at[m.split("/")[0]] for m in members]), named(s.split("/")[0])))
     print(json.dumps({"suite": "mean", **{k: round(float(np.mean([x[k] for x in rows])), 1) for k in sides}}))
     wording = prompts()
     for s in data.STREAMS:
@@ -63,13 +67,13 @@ def main():
     # "none of these": ten labels, the right one among them or no right one there
     rng, none = np.random.default_rng(0), r.config["none_cosine"]
     f, _, _ = features.load("caltech101", "background")
-    everyday = text_space.unit(np.stack([ready[n] for n in ready]))
+    everyday = np.stack([ready[n] for n in ready])  # of their own lengths, as the engine takes them
     cos = image(f) @ everyday.T
     refused = np.mean([[cos[i][rng.choice(len(everyday), 10, replace=False)].max() < none for _ in range(20)] for i in range(len(f))])
     print(json.dumps({"suite": "none/caltech101 background", "refused": round(100 * float(refused), 1)}))
     f, _, members = features.load("flickr_cc", "test")
     c = data.names("flickr_cc")
-    at, t = {k: i for i, k in enumerate(c)}, sides["shipped"]([n for n, _ in c.values()])
+    at, t = {k: i for i, k in enumerate(c)}, sides["shipped"](named("flickr_cc"))
     known, right, conf, missing = [], [], [], []
     scale = r.config["logit_scale"] / r.config["temperature"]
     for e, m in zip(image(f), members):

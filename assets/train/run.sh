@@ -51,9 +51,11 @@ done
 step export.py
 # The first four blocks are the sensitive ones: as halves they cost 26 kB and a third of the error goes.
 cd "$root"
+calibration=imagenet1k_one
+[[ -z ${LQA_PERMISSIVE:-} ]] || calibration=clothing
 go run ./quant/cmd/shq convert "$LQA_TRAIN_OUT/model" -o "$LQA_TRAIN_OUT/lqa-lite2.shq" --bits 6 --keep 'image.block.0[0-3].*.weight' \
 	--kind image.posterior.weight=q5 --kind image.names.weight=q5 \
-	--calibration "${LQA_DATA:-../shared/data}/sharp/imagenet1k_one/train.tar" --pictures 96 \
+	--calibration "${LQA_DATA:-../shared/data}/sharp/$calibration/train.tar" --pictures 96 \
 	--source "EfficientNet-Lite2 (ImageNet weights) with a head and a text side trained into the text space of OpenAI CLIP ViT-B/32; see assets/MODEL.md" \
 	--licence "Apache-2.0 (backbone); see assets/MODEL.md for training data" >&2
 echo "To ship it, copy $LQA_TRAIN_OUT/lqa-lite2.shq to assets/ and run goldens.py photos." >&2

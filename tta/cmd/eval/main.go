@@ -85,7 +85,11 @@ name. zero-shot has lqa_top1 (streams: with that adapter, frames in order),
 prompts (whether --prompts were used), classes, known (classes whose name stands
 ready in the model), reworded (by the prompts), unreadable (pictures, counted as
 wrong) and ms a picture where it was encoded in this run; of names a part of the
-pictures: kept-out, trained. Last lines with set "mean" or "all" sum up. Progress
+pictures: kept-out, trained. shift has shift, severity, stream, adapter, gain over
+zero-shot in points with half its 95% interval, tail_top1 (worst tenth of the
+streams), flicker (changes of answer a second), switch_s and recover_s (median
+seconds until right), loss (by poison, or by nothing listed in view) and chosen_on
+(constants were chosen there). Last lines with set "mean" or "all" sum up. Progress
 goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
