@@ -70,6 +70,9 @@ func Build(ctx context.Context, root, out string, log io.Writer) error {
 	if err := build.Run(); err != nil {
 		return fmt.Errorf("site: building the engine: %w", err)
 	}
+	if err := thinFile(filepath.Join(out, "lqa.wasm")); err != nil {
+		return err
+	}
 	support, err := WasmExec(ctx)
 	if err != nil {
 		return err
