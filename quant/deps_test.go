@@ -67,7 +67,7 @@ var arrows = []arrow{
 	{"tta/cmd/...", []string{"quant/...", "tta/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools wire everything together, outside the browser"},
 	{"wasm/proto", []string{"quant/json"}, "both sides share it, so it may drag in neither"},
 	{"wasm/remote", nil, "how a download goes on, natively tested: JavaScript does the fetching"},
-	{"wasm/worker", []string{"quant/clip", "quant/device", "quant/device/browser", "quant/engine", "quant/json", "quant/kernel", "quant/shq", "tta", "wasm/proto", "wasm/remote"}, "the engine role has no DOM"},
+	{"wasm/worker", []string{"quant/clip", "quant/device", "quant/device/browser", "quant/engine", "quant/json", "quant/kernel", "quant/shq", "tta", "tta/shift", "wasm/proto", "wasm/remote"}, "the engine role has no DOM"},
 	{"wasm/page", []string{"quant/json", "wasm/proto", "honnef.co/go/js/dom/v2"}, "the page computes nothing: it may not reach the engine or the adapters"},
 	{"wasm", []string{"wasm/page", "wasm/worker"}, "one binary, two roles"},
 	{"web/...", []string{"quant/...", "tta/...", "wasm/proto", "web/...", "golang.org/x/image/...", "github.com/klauspost/compress/..."}, "server, browser tests and benchmarks; nothing of it is shipped"},

@@ -83,4 +83,3 @@ func (c *clock) step(now time.Duration) float32 {
 	c.last, c.started = now, true
 	return float32(min(d, 5*time.Second)) / 1e9
 }
-

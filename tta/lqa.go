@@ -505,13 +505,18 @@ func readKey(codes []int8, b []byte) (float32, error) {
 		return 0, fmt.Errorf("scale %v", scale[0])
 	}
 	b = b[2:]
+	square := int32(0)
 	for i, c := range b {
 		if c == 0x80 { // -128: no rounding makes it
 			return 0, errors.New("code -128")
 		}
+		square += int32(int8(c)) * int32(int8(c))
 		if i < len(codes) {
 			codes[i] = int8(c)
 		}
+	}
+	if !(float32(square)*float32(scale[0]*scale[0]) <= 1.1) { // 1.02 and what rounding adds
+		return 0, errors.New("exemplar longer than 1")
 	}
 	return scale[0], nil
 }

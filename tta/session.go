@@ -202,7 +202,9 @@ func (s *Session) Reset() { s.adapter.Reset() }
 // ResetAll forgets what was seen and what was taught.
 func (s *Session) ResetAll() {
 	s.adapter.Reset()
+	next := s.taught.next // identifiers are not used again
 	s.taught = newTeaching(&s.space)
+	s.taught.next = next
 }
 
 // Freeze stops or resumes learning from the stream. A frozen session answers as

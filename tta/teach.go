@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"math"
 
 	"lqa/quant/numeric"
 	"lqa/quant/qtype"
@@ -19,9 +20,16 @@ var (
 	ErrTaught = errors.New("tta: no such taught example")
 )
 
-// teachWeight times the scale is the weight of a class mean ("means" of
-// trial 2).
-const teachWeight = 2
+// Constants of teaching, one set for every model and label list. Cosines between
+// frames are those of towers trained with a contrastive loss: frames of one shot
+// are at 0.8 and above, other labels in the same room at 0.3 to 0.6.
+const (
+	teachWeight = 2    // of a class mean, times the scale ("means" of trial 2)
+	teachLimit  = 4    // a mean's say where no example is near, in nats
+	teachNear   = 0.62 // cosine to the nearest example from which means have their full say
+	teachWidth  = 0.04 // softness of that
+	teachSame   = 0.77 // cosine from which a frame shows what an example showed
+)
 
 // Taught is one example the user gave.
 type Taught struct {
@@ -54,10 +62,12 @@ type teaching struct {
 	lessons []lesson // oldest first
 	next    uint32   // ID of the next one
 
-	count []uint8   // [C] examples of each label
-	codes []int8    // [D] the frame, rounded as examples are
-	votes []float32 // of each lesson in the last frame
-	up    []float32 // [C]
+	count   []uint8   // [C] examples of each label
+	inverse []float32 // [C] 1/(count · length of their mean)
+	codes   []int8    // [D] the frame, rounded as examples are
+	votes   []float32 // of each lesson in the last frame
+	up      []float32 // [C]
+	near    []float32 // [C] cosine to the nearest example of a label
 }
 
 func (t *teaching) teach(label int, embedding []float32) Taught {
@@ -90,43 +100,109 @@ func (t *teaching) teach(label int, embedding []float32) Taught {
 func (t *teaching) add(l lesson) {
 	t.lessons = append(t.lessons, l)
 	t.votes = append(t.votes, 0)
-	t.count[l.slot/MaxTaught]++
+	t.changed(l.slot/MaxTaught, 1)
 }
 
 func (t *teaching) remove(i int) {
-	t.count[t.lessons[i].slot/MaxTaught]--
+	label := t.lessons[i].slot / MaxTaught
 	t.lessons = append(t.lessons[:i], t.lessons[i+1:]...)
 	t.votes = append(t.votes[:i], t.votes[i+1:]...)
+	t.changed(label, -1)
+}
+
+// changed counts a label's examples and measures their mean anew.
+func (t *teaching) changed(label, by int) {
+	t.count[label] = uint8(int(t.count[label]) + by)
+	var own [MaxTaught]*lesson
+	n := 0
+	for i := range t.lessons {
+		if t.lessons[i].slot/MaxTaught == label {
+			own[n] = &t.lessons[i]
+			n++
+		}
+	}
+	var square float32 // of the length of their sum
+	for _, a := range own[:n] {
+		for _, b := range own[:n] {
+			square += a.cosine(b.codes, b.scale)
+		}
+	}
+	t.inverse[label] = 0
+	if square > 1e-6 {
+		t.inverse[label] = 1 / float32(math.Sqrt(float64(square))) // correctly rounded everywhere
+	}
+}
+
+func (l *lesson) cosine(codes []int8, scale float32) float32 {
+	return float32(float32(dotInt8(l.codes, codes)) * float32(l.scale*scale))
 }
 
 // apply adds what was taught to logits [C].
+//
+// A taught label's evidence is 2 s f·m_k, m_k the normalised mean of its
+// examples, against the mean of that over the taught labels. What a room and a
+// light have in common moves all of them alike and drops out. Where no example
+// is near, the room is another one: the evidence is then limited to a few nats,
+// so that a confident answer of the model stands. Only what is sure of labels
+// among the taught ones is said by this: together they keep the probability
+// that the model gives them, and labels not taught lose nothing. A frame that
+// shows what an example showed raises its label above all.
 func (t *teaching) apply(logits, embedding []float32) {
 	if len(t.lessons) == 0 {
 		return
 	}
 	scale := qtype.QuantizeRow(t.codes, embedding)
 	clear(t.up)
-	for i, l := range t.lessons {
+	clear(t.near)
+	nearest := float32(-1)
+	for i := range t.lessons {
+		l := &t.lessons[i]
 		label := l.slot / MaxTaught
-		cos := float32(float32(dotInt8(l.codes, t.codes)) * float32(l.scale*scale))
-		t.votes[i] = float32(teachWeight*t.space.Scale*cos) / float32(t.count[label])
-		t.up[label] += t.votes[i]
+		cos := l.cosine(t.codes, scale)
+		t.votes[i] = cos
+		t.up[label] += cos
+		t.near[label] = max(t.near[label], cos)
+		nearest = max(nearest, cos)
 	}
-	// Untaught labels stand where the mean taught one does: what all frames of a
-	// room have in common says nothing of the label.
-	var mean float32
-	taught := 0
+	s := t.space.Scale
+	var mean, taught float32
 	for l, n := range t.count {
 		if n > 0 {
+			t.up[l] = float32(teachWeight*s) * float32(t.up[l]*t.inverse[l])
 			mean += t.up[l]
 			taught++
 		}
 	}
-	mean /= float32(taught)
+	mean /= taught
+	limit := float32(teachLimit * t.space.temperature())
+	full := numeric.Sigmoid((nearest - teachNear) / teachWidth)
+	top := float32(math.Inf(-1))
 	for l, n := range t.count {
 		if n > 0 {
-			logits[l] += t.up[l] - mean
+			d := t.up[l] - mean
+			t.up[l] = float32(full*d) + float32(float32((1-full)*limit)*numeric.Tanh(d/limit))
+			top = max(top, logits[l], logits[l]+t.up[l])
 		}
+	}
+	var before, after float32
+	for l, n := range t.count {
+		if n > 0 {
+			before += numeric.Exp((logits[l] - top) / t.space.temperature())
+			after += numeric.Exp((logits[l] + t.up[l] - top) / t.space.temperature())
+		}
+	}
+	const least = 1e-30
+	level := float32(t.space.temperature() * (numeric.Log(max(before, least)) - numeric.Log(max(after, least))))
+	for l, n := range t.count {
+		if n > 0 {
+			t.up[l] += level + float32(float32(teachWeight*s)*max(0, t.near[l]-teachSame))
+			logits[l] += t.up[l]
+		}
+	}
+	// An example's vote is its part of what was added to its label.
+	for i := range t.lessons {
+		label := t.lessons[i].slot / MaxTaught
+		t.votes[i] = t.up[label] / float32(t.count[label])
 	}
 }
 
@@ -244,5 +320,6 @@ func readTeaching(space *Space, b []byte) (teaching, []byte, error) {
 
 func newTeaching(space *Space) teaching {
 	c, d := len(space.Labels), len(space.Labels[0])
-	return teaching{space: space, next: 1, count: make([]uint8, c), codes: make([]int8, d), up: make([]float32, c)}
+	return teaching{space: space, next: 1, count: make([]uint8, c), inverse: make([]float32, c),
+		codes: make([]int8, d), up: make([]float32, c), near: make([]float32, c)}
 }

@@ -24,15 +24,15 @@ function failed(err) {
 }
 
 try {
-  const [{compile, startWorker}, media, {startClip}] = await Promise.all([
-    import('./start.js'), import('./media.js'), import('./clip.js'),
+  const [{compile, startWorker}, media, {startClip}, {attach}] = await Promise.all([
+    import('./start.js'), import('./media.js'), import('./clip.js'), import('./learn.js'),
     // @ts-ignore: comes with the Go toolchain, when the site is built
     import('./wasm_exec.js'),
   ]);
   const module = compile(new URL('lqa.wasm', import.meta.url));
   scope.lqaRole = 'page';
   scope.lqaMedia = {...media, startClip};
-  scope.lqaWorker = (/** @type {(reply: object) => void} */ receive) => startWorker(receive, module);
+  scope.lqaWorker = (/** @type {(reply: any) => void} */ receive) => attach((hear) => startWorker(hear, module), receive);
   const go = new scope.Go();
   const instance = await WebAssembly.instantiate(await module, go.importObject);
   await go.run(instance);

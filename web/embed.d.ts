@@ -1,5 +1,5 @@
 // Types of <lqa-camera>, web/embed.js.
-import type {Answer, Code, Memory, ModelInfo, ProgressInfo, Score} from './protocol.js';
+import type {Answer, Code, Example, Memory, ModelInfo, ProgressInfo, Score} from './protocol.js';
 
 /** idle: nothing loaded, camera off. asking: the browser asks the visitor. */
 export type State = 'idle' | 'asking' | 'loading' | 'running' | 'error';
@@ -22,7 +22,8 @@ export interface LqaCameraEventMap {
  *
  * Attributes, each also a property: labels (commas between), template ("a
  * photo of a {}"), src (the model's address), integrity (hex SHA-256 of its
- * manifest), adapter (lqa or zeroshot). Slot: poster. Parts: frame, video,
+ * manifest), adapter (stream, where none is given; zeroshot, average, sticky,
+ * lqa or lqa+sticky). Slot: poster. Parts: frame, video,
  * start, note, progress, answers, answer, stop. Custom property: --lqa-accent.
  */
 export class LqaCamera extends HTMLElement {
@@ -37,8 +38,17 @@ export class LqaCamera extends HTMLElement {
   start(): Promise<void>;
   /** Turns the camera off. */
   stop(): void;
-  /** Makes the adapter forget what it has seen. */
+  /** Makes the adapter forget what it has seen; what was taught stays. */
   reset(): Promise<void>;
+  /**
+   * Teaches that what is in view now is this label, one of those in use; three
+   * examples a label are enough, the seventh takes the oldest one's place.
+   * Resolves with all examples, the oldest first; none while the camera is off.
+   * Rejects with a code: teach.nothing before the first answer, teach.label.
+   */
+  teach(label: string): Promise<Example[]>;
+  /** Takes the newest example back; resolves with those that are left. */
+  undo(): Promise<Example[]>;
   addEventListener<K extends keyof LqaCameraEventMap>(type: K, listener: (this: LqaCamera, event: LqaCameraEventMap[K]) => unknown, options?: boolean | AddEventListenerOptions): void;
   addEventListener(type: string, listener: EventListenerOrEventListenerObject | null, options?: boolean | AddEventListenerOptions): void;
 }

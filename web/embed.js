@@ -16,7 +16,7 @@ video { visibility: hidden; }
 button { font: inherit; font-weight: 600; min-height: 2.75rem; padding: .4rem 1.2rem; border: 0; border-radius: .8rem; background: var(--lqa-accent); color: #fff; cursor: pointer; }
 button:focus-visible { outline: 3px solid #fff; outline-offset: 2px; }
 .stop { position: absolute; top: .7rem; right: .7rem; min-height: 2.2rem; padding: .2rem .9rem; background: rgb(6 10 8 / .7); }
-p { margin: 0; padding: .2rem .7rem; border-radius: 1rem; background: rgb(6 10 8 / .72); font-size: .86rem; max-width: 22rem; }
+p { margin: 0; padding: .2rem .7rem; border-radius: 1rem; background: rgb(6 10 8 / .72); font-size: .86rem; }
 progress { width: min(16rem, 80%); accent-color: var(--lqa-accent); }
 ol { position: absolute; inset: auto 0 0; margin: 0; padding: 3rem 1rem .9rem; list-style: none; background: linear-gradient(transparent, rgb(6 10 8 / .85)); }
 li { display: flex; justify-content: space-between; gap: 1rem; padding: .1rem 0; background: linear-gradient(#fff, #fff) 0 100% / calc(var(--score) * 100%) 2px no-repeat; opacity: .8; }
@@ -36,11 +36,11 @@ const make = (tag, props, part) => {
 
 export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTMLElement ?? Object) {
   static observedAttributes = attributes;
-  /** @type {any} */ #look; // what connect returned
+  /** @type {any} */ #look; // of connect
   /** @type {Promise<void> | undefined} */ #starting;
-  #run = 0; // counts starts and stops: what belongs to an earlier one is stale
+  #run = 0; // counts starts and stops: the earlier are stale
   #state = 'idle';
-  /** @type {(s: import('./protocol.js').Scores) => void} */ #paint = () => {}; // shows answers
+  /** @type {(s: import('./protocol.js').Scores) => void} */ #paint = () => {};
   #onhide = () => { if (document.hidden) this.stop(); };
 
   constructor() {
@@ -75,7 +75,7 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
   set src(v) { this.setAttribute('src', v); }
   get integrity() { return this.#get('integrity'); }
   set integrity(v) { this.setAttribute('integrity', v); }
-  get adapter() { return this.#get('adapter') || 'lqa'; }
+  get adapter() { return this.#get('adapter') || 'stream'; }
   set adapter(v) { this.setAttribute('adapter', v); }
 
   connectedCallback() {
@@ -103,7 +103,6 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     change?.catch((/** @type {any} */ err) => this.#emit('error', {code: err.code, message: err.message}));
   }
 
-  /** idle, asking, loading, running or error. */
   get state() { return this.#state; }
 
   /** Asks for the camera, then loads the engine; resolves when frames are answered. */
@@ -121,12 +120,18 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
   /** Makes the adapter forget what it has seen. */
   async reset() { await this.#look?.reset(); }
 
+  /** Teaches that what is in view is this. @param {string} label */
+  async teach(label) { return this.#look?.teach(label) ?? []; }
+
+  /** Takes the newest example back. */
+  async undo() { return this.#look?.undo() ?? []; }
+
   /** @param {number} run */
   async #begin(run) {
     try {
       await this.#open(run);
     } catch (err) {
-      if (run !== this.#run) return; // stopped meanwhile: nothing failed
+      if (run !== this.#run) return; // stopped: nothing failed
       this.#starting = undefined;
       const {code, message, text} = (await import('./engine.js')).told(err);
       this.#failed(code, message, text);
@@ -140,7 +145,7 @@ export class LqaCamera extends /** @type {typeof HTMLElement} */ (globalThis.HTM
     const video = {facingMode: {ideal: 'environment'}, width: {ideal: 640}, height: {ideal: 480}};
     const asked = navigator.mediaDevices?.getUserMedia({video}); // first: iOS forgets the press
     const loading = Promise.all([import('./media.js'), import('./engine.js')]);
-    loading.catch(() => {}); // told below, where it is awaited
+    loading.catch(() => {}); // told below
     const camera = asked ? await asked : await (await loading)[0].openCamera({}); // the latter says why not
     const live = () => {
       if (run !== this.#run) throw new Error('stopped');

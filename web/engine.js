@@ -111,6 +111,12 @@ export async function connect(camera, video, options, tell, fail) {
     close();
     throw err;
   }
+  /** What the session was taught. @type {import('./protocol.js').Example[]} */
+  let taught = [];
+  const lesson = async (/** @type {Omit<Request, 'id'>} */ request) => {
+    const m = await engine.ask({...request, session});
+    return taught = m.kind === 'taught' ? m.taught : [];
+  };
   const start = performance.now();
   if (open) {
     unwatch = watch(video, (image, done) => {
@@ -121,7 +127,10 @@ export async function connect(camera, video, options, tell, fail) {
   return {
     close, model,
     /** @param {string[]} labels @param {string} template */
-    label: (labels, template) => engine.ask({kind: 'labels', session, labels, template}),
+    label: (labels, template) => lesson({kind: 'labels', labels, template}),
+    /** @param {string} label */
+    teach: (label) => lesson({kind: 'teach', label}),
+    undo: async () => (taught.length ? lesson({kind: 'unteach', example: taught[taught.length - 1].example}) : taught),
     /** @param {string} adapter */
     adapt: (adapter) => engine.ask({kind: 'adapt', session, adapter}),
     reset: () => engine.ask({kind: 'reset', session}),

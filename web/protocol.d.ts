@@ -13,12 +13,22 @@ export type Kind =
   | 'adapt' // → done: chooses the session's adapter
   | 'reset' // → done: forgets what the adapter has learned
   | 'close' // → done: ends a session
+  | 'teach' // → taught: the session's newest picture is an example of the label
+  | 'unteach' // → taught: takes an example back
+  | 'freeze' // → done: answers go on, learning stops or goes on
+  | 'watch' // → done: results tell who voted, and bring views that enter the cache; with an effect, all
+  | 'effect' // → done: makes the model's view hard
+  | 'save' // → saved: all that the session has learned and was taught
+  | 'restore' // → restored: takes up what was saved for the same model and labels
   | 'progress'
   | 'loaded'
   | 'opened'
   | 'result'
   | 'dropped' // a frame, or labels, that newer ones of the session overtook
   | 'done'
+  | 'taught'
+  | 'saved'
+  | 'restored'
   | 'error';
 
 /** Request is any message from the page. */
@@ -36,6 +46,12 @@ export interface Request {
   adapter?: string; // open, adapt: a name of the registry
   time?: number; // frame: milliseconds since the session began
   still?: boolean; // frame: a single picture; the adapter neither learns nor answers
+  label?: string; // teach: one of the session's
+  example?: number; // unteach: its number
+  taught?: boolean; // reset: forgets what was taught too
+  on?: boolean; // freeze, watch
+  effect?: string; // effect: one of the model's list; "": none
+  strength?: number; // effect: 1 to 5
 }
 
 /** Reply is any message from the engine. */
@@ -44,9 +60,12 @@ export type Reply =
   | {kind: 'progress'; id: number; session?: string} & ProgressInfo
   | {kind: 'loaded'; id: number; session?: string} & ModelInfo & {memory: Memory}
   | {kind: 'opened'; id: number; session?: string} & SessionInfo
-  | {kind: 'result'; id: number; session?: string} & Answer & {memory: Memory}
+  | {kind: 'result'; id: number; session?: string} & Answer & {memory: Memory; view?: ImageData}
   | {kind: 'dropped'; id: number; session?: string}
   | {kind: 'done'; id: number; session?: string}
+  | {kind: 'taught'; id: number; session?: string} & Lessons & {view?: ImageData}
+  | {kind: 'saved'; id: number; session?: string} & {state: Uint8Array}
+  | {kind: 'restored'; id: number; session?: string} & Lessons
   | {kind: 'error'; id: number; session?: string} & Error;
 
 /** ProgressInfo tells how far loading has come. */
@@ -67,7 +86,16 @@ export interface ModelInfo {
   defaults: string[];
   templates: string[];
   adapters: string[];
+  methods: Method[]; // the adapters once more, for people
+  effects: string[];
   loadMS: number;
+}
+
+/** Method is an adapter in words. */
+export interface Method {
+  name: string;
+  title: string;
+  doc: string; // one sentence
 }
 
 /** SessionInfo answers open and labels. */
@@ -75,6 +103,19 @@ export interface SessionInfo {
   labels: string[]; // as used: trimmed, without doubles
   known: boolean[]; // stands in the model's ready table
   embedMS: number;
+}
+
+/** Lessons are what a session was taught; they come with taught and restored. */
+export interface Lessons {
+  taught: Example[]; // oldest first
+  replaced: number; // number of the example that made room for the newest; 0: none
+  adapter: string; // of the session
+}
+
+/** Example is one picture that was taught. */
+export interface Example {
+  example: number; // its number, from 1; never given again
+  label: string;
 }
 
 /** Answer is the result of one frame. */
@@ -116,6 +157,17 @@ export interface Report {
   entries: number;
   shift: number;
   text: string;
+  stickiness: number; // of the answer before, 0 to 1
+  entered: number; // slot of the cache that took this frame in, or -1
+  voted?: Vote[]; // where watched: the weightiest, at most eight
+}
+
+/** Vote is what a frame of the cache, or a taught one, added to its label. */
+export interface Vote {
+  slot: number; // of the cache; of a taught one, its example's number
+  label: string;
+  taught: boolean;
+  weight: number; // in logits
 }
 
 /** Error has a code that programs branch on and a message that people read. */
@@ -132,6 +184,11 @@ export type Code =
   | 'labels.none'
   | 'labels.too-many'
   | 'adapter.unknown'
+  | 'effect.unknown' // or its strength
+  | 'teach.label' // the session does not have it
+  | 'teach.example' // taken back already, or replaced
+  | 'teach.nothing' // no picture was looked at yet
+  | 'state.bad' // damaged, or of other labels or another model
   | 'text.not-ready'
   | 'load.fetch'
   | 'load.changed' // on the server, since its beginning was read

@@ -17,8 +17,12 @@ scope.lqaHelper = startHelper;
 // Messages pass to and from Go as bytes of JSON, in arrays that are kept.
 const encoder = new TextEncoder(), decoder = new TextDecoder();
 let bytes = new Uint8Array(1024);
-scope.lqaSend = (/** @type {Uint8Array} */ reply, /** @type {number} */ n) =>
-  scope.postMessage(JSON.parse(decoder.decode(reply.subarray(0, n))));
+scope.lqaSend = (/** @type {Uint8Array} */ reply, /** @type {number} */ n, /** @type {Uint8ClampedArray?} */ view, /** @type {Uint8Array?} */ state) => {
+  const m = JSON.parse(decoder.decode(reply.subarray(0, n)));
+  if (view) m.view = new ImageData(new Uint8ClampedArray(view), Math.sqrt(view.length / 4)); // copied out of the kernels' memory
+  if (state) m.state = state;
+  scope.postMessage(m);
+};
 scope.lqaPixels = (/** @type {VideoFrame} */ image, /** @type {Uint8ClampedArray} */ target, /** @type {number} */ capacity) => {
   pixels(image, target, capacity).then(({width, height}) => scope.lqaPixelsDone(width, height, ''),
     (err) => scope.lqaPixelsDone(0, 0, String(err)));
@@ -32,12 +36,12 @@ const compiled = scope.name === 'module' ? new Promise((resolve) => { begin = re
 
 /** @param {MessageEvent} event */
 function receive(event) {
-  const {image, module, ...request} = event.data ?? {};
+  const {image, state, module, ...request} = event.data ?? {};
   if (module) begin(module);
   else if (scope.lqaReceive) {
     const json = JSON.stringify(request);
     if (bytes.length < 3 * json.length) bytes = new Uint8Array(3 * json.length); // UTF-8 at its longest
-    scope.lqaReceive(bytes, encoder.encodeInto(json, bytes).written, image);
+    scope.lqaReceive(bytes, encoder.encodeInto(json, bytes).written, image ?? state);
   } else early.push(event);
 }
 scope.onmessage = receive;

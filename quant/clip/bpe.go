@@ -54,7 +54,7 @@ func NewBPE(merges []byte, vocab int) (*BPE, error) {
 		}
 		t.merges[i] = bpePair(a, b)<<16 | uint64(id)
 	}
-	slices.Sort(t.merges)
+	ascend(t.merges)
 	for i := 1; i < n; i++ {
 		if t.merges[i-1]>>16 == t.merges[i]>>16 {
 			return nil, fmt.Errorf("%w: ids %d and %d merge twice", ErrVocab, t.merges[i]>>32, t.merges[i]>>16&0xffff)

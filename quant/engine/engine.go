@@ -286,6 +286,13 @@ func (e *Engine) SetFrame(rgba []byte, w, h int) error {
 // ViewSize is the side of the view in pixels.
 func (e *Engine) ViewSize() int { return e.cfg.Image.Size }
 
+// ViewMemory is the part of the kernel memory where the view lies, for hosts
+// that can read there themselves.
+func (e *Engine) ViewMemory() (offset, bytes int) {
+	o, n := e.model.ViewPixels()
+	return int(o), n
+}
+
 // View copies the view's RGBA bytes [size][size][4] to dst.
 func (e *Engine) View(dst []byte) error {
 	o, n := e.model.ViewPixels()

@@ -1,8 +1,8 @@
 package kernel
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 
 	"lqa/quant/qtype"
 )
@@ -50,7 +50,7 @@ func NewTrial(lists []List, from int) *Trial {
 			layers[i].macs += int(s.m) * int(s.k) * int(s.n) * 8
 		}
 	}
-	slices.SortStableFunc(layers, func(a, b layer) int { return cmp.Compare(b.macs, a.macs) })
+	sort.SliceStable(layers, func(i, j int) bool { return layers[i].macs > layers[j].macs })
 	t := &Trial{From: from, End: from}
 	at := func(bytes int) uint32 {
 		offset := t.End

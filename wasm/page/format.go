@@ -48,10 +48,10 @@ func Milliseconds(ms float64) string {
 	return strconv.FormatFloat(ms, 'f', 0, 64)
 }
 
-// Threads counts threads for people.
-func Threads(n int) string {
+// counted counts things for people: "1 thread", "2 threads".
+func counted(n int, what string) string {
 	if n == 1 {
-		return "1 thread"
+		return "1 " + what
 	}
-	return strconv.Itoa(n) + " threads"
+	return strconv.Itoa(n) + " " + what + "s"
 }

@@ -34,6 +34,8 @@ var advices = map[proto.Code]advice{
 	proto.NoLabels:      {"No labels", "Give at least one thing to look for.", ""},
 	proto.TooManyLabels: {"Too many labels", "The engine takes up to 4,096 of them.", ""},
 
+	proto.BadState: {"That file does not fit", "It is damaged, or was saved with other labels or another model. Nothing has changed.", ""},
+
 	proto.CameraDenied:      {"The camera is blocked", "Permission was refused. Allow the camera in the address bar's site settings, then try again. Samples and your own pictures work without it.", retryCamera},
 	proto.CameraNone:        {"No camera was found", "Connect one and try again, or play the clip or open a picture.", retryCamera},
 	proto.CameraBusy:        {"The camera is in use", "Another program holds it. Close that one, then try again.", retryCamera},

@@ -14,11 +14,6 @@ import (
 // session is the page's one session; widgets have their own.
 const session = "page"
 
-const (
-	adapterOn  = "lqa"
-	adapterOff = "zeroshot"
-)
-
 // page holds what the visitor sees and does.
 type page struct {
 	doc    *document
@@ -32,7 +27,7 @@ type page struct {
 	labels   []string         // as the session uses them
 	loadAt   float64          // when the download began, in milliseconds of now, and
 	loadFrom int64            // with how many bytes
-	adapts   bool             // the adaptation switch
+	since    float64          // when the session began, in milliseconds of now
 	retry    func()
 	pending  func() // cancels the label change that waits for typing to end
 
@@ -50,7 +45,7 @@ type page struct {
 
 // Run serves the document; it does not return.
 func Run() {
-	p := &page{doc: newDocument(), media: js.Global().Get("lqaMedia"), adapts: true, times: newTimings(), current: -1}
+	p := &page{doc: newDocument(), media: js.Global().Get("lqaMedia"), times: newTimings(), current: -1}
 	p.zeroShot, p.adapted = newAnswers(p.doc, "zero-shot"), newAnswers(p.doc, "adapted")
 	guard(p.start)
 	select {}
@@ -69,8 +64,6 @@ func (p *page) wire() {
 	click("camera-start", p.toggleCamera)
 	click("camera-flip", p.flipCamera)
 	click("clip", p.toggleClip)
-	click("adaptation", p.toggleAdaptation)
-	click("adaptation-reset", p.resetAdaptation)
 	click("notice-close", p.clearNotice)
 	click("notice-retry", func() {
 		f := p.retry
@@ -98,6 +91,8 @@ func (p *page) wire() {
 			p.sendLabels()
 		}
 	})
+	on(p.doc.Value, "lqa-look", func(*dom.BasicEvent) { p.lookAgain() })
+	on(p.doc.Value, "lqa-notice", func(e *dom.BasicEvent) { p.notice(failure(e.Get("detail")), nil) })
 	on(p.doc.Value, "visibilitychange", func(*dom.BasicEvent) {
 		if p.doc.Get("hidden").Bool() {
 			p.hide()
@@ -225,7 +220,7 @@ func (p *page) loadFailed(m proto.Reply) {
 
 func (p *page) showModel(i *proto.ModelInfo, m *proto.Memory) {
 	p.doc.text("model-name", i.Model)
-	p.doc.text("model-detail", fmt.Sprintf("%s · %s · %s of weights in %s s", i.Kernels, Threads(i.Threads), Bytes(int64(m.Weights)),
+	p.doc.text("model-detail", fmt.Sprintf("%s · %s · %s of weights in %s s", i.Kernels, counted(i.Threads, "thread"), Bytes(int64(m.Weights)),
 		strconv.FormatFloat(i.LoadMS/1000, 'f', 1, 64)))
 }
 
@@ -267,11 +262,7 @@ func (p *page) labelsMessage(s string) { p.doc.text("labels-message", s) }
 func (p *page) ask(labels []string, template string) {
 	p.asked++
 	asked := p.asked
-	adapter := adapterOff
-	if p.adapts {
-		adapter = adapterOn
-	}
-	p.client.send(proto.Request{Kind: proto.Open, Session: session, Labels: labels, Template: template, Adapter: adapter}, js.Undefined(),
+	p.client.send(proto.Request{Kind: proto.Open, Session: session, Labels: labels, Template: template, Adapter: p.doc.root.GetAttribute("data-adapter")}, js.Undefined(),
 		func(m proto.Reply, _ js.Value) {
 			if asked != p.asked {
 				return
@@ -283,43 +274,11 @@ func (p *page) ask(labels []string, template string) {
 			}
 			p.open = true
 			p.labels = m.Labels
-			p.showChips(m.SessionInfo)
+			p.since = now()
+			p.doc.text("labels-count", fmt.Sprintf("%s, embedded in %s ms", counted(len(m.Labels), "label"), Milliseconds(m.EmbedMS)))
 			p.offerLabel()
 			p.lookAgain()
 		})
-}
-
-// maxChips bounds the labels shown one by one.
-const maxChips = 60
-
-func (p *page) showChips(s *proto.SessionInfo) {
-	list := p.doc.el("chips")
-	list.SetTextContent("")
-	unknown := 0
-	for i, l := range s.Labels {
-		known := i < len(s.Known) && s.Known[i]
-		if !known {
-			unknown++
-		}
-		if i >= maxChips {
-			continue
-		}
-		chip := p.doc.create("li", "chip", l)
-		if !known {
-			chip.SetAttribute("data-unknown", "")
-			add(chip, p.doc.create("span", "chip-mark", "guessed"))
-		}
-		add(list, chip)
-	}
-	if more := len(s.Labels) - maxChips; more > 0 {
-		add(list, p.doc.create("li", "chip chip-more", "and "+strconv.Itoa(more)+" more"))
-	}
-	count := strconv.Itoa(len(s.Labels)) + " labels"
-	if len(s.Labels) == 1 {
-		count = "1 label"
-	}
-	p.doc.text("labels-count", fmt.Sprintf("%s, embedded in %s ms", count, Milliseconds(s.EmbedMS)))
-	p.doc.show("labels-unknown", unknown > 0)
 }
 
 // readFragment takes labels and prompt from the address, where they are; it
@@ -351,38 +310,6 @@ func (p *page) writeFragment(labels []string, template string) {
 		q.Call("set", "template", template)
 	}
 	js.Global().Get("history").Call("replaceState", js.Null(), "", "#"+strings.ReplaceAll(q.Call("toString").String(), "%2C", ","))
-}
-
-func (p *page) toggleAdaptation() {
-	p.adapts = !p.adapts
-	p.doc.el("adaptation").SetAttribute("aria-checked", strconv.FormatBool(p.adapts))
-	if !p.open {
-		return
-	}
-	adapter := adapterOff
-	if p.adapts {
-		adapter = adapterOn
-	}
-	p.client.send(proto.Request{Kind: proto.Adapt, Session: session, Adapter: adapter}, js.Undefined(), p.failed)
-}
-
-func (p *page) resetAdaptation() {
-	if !p.open {
-		return
-	}
-	p.client.send(proto.Request{Kind: proto.Reset, Session: session}, js.Undefined(), func(m proto.Reply, raw js.Value) {
-		p.failed(m, raw)
-		if m.Kind == proto.Done {
-			p.doc.text("report", "Forgotten. It starts over with the next frame.")
-		}
-	})
-}
-
-// failed shows an error that answers a request and no field belongs to.
-func (p *page) failed(m proto.Reply, _ js.Value) {
-	if m.Kind == proto.Failed {
-		p.notice(*m.Error, p.load)
-	}
 }
 
 // notice shows an error. It stays until closed or tried again.

@@ -14,10 +14,9 @@ import (
 // source is what the page looks at. Its kinds: none, sample, picture, video,
 // clip, camera.
 type source struct {
-	kind  string
-	live  bool    // frames follow one another
-	run   int     // counts starts; what belongs to an earlier one is stale
-	since float64 // when the stream began, in milliseconds of now
+	kind string
+	live bool // frames follow one another
+	run  int  // counts starts; what belongs to an earlier one is stale
 
 	ends   []func() // what stop has to end
 	next   js.Value // tells web/media.js that a frame was answered
@@ -184,7 +183,6 @@ func (p *page) attach(kind, truth string, stream js.Value) {
 		if kind == "camera" && p.source.facing == "user" {
 			p.doc.el("stage").SetAttribute("data-mirror", "")
 		}
-		p.source.since = now()
 		send := js.FuncOf(func(_ js.Value, args []js.Value) any {
 			guard(func() { p.frame(args[0], args[1]) })
 			return nil
@@ -212,7 +210,7 @@ func (p *page) frame(image, done js.Value) {
 	}
 	run := p.source.run
 	p.source.next = done
-	p.client.send(proto.Request{Kind: proto.Frame, Session: session, Time: now() - p.source.since}, image,
+	p.client.send(proto.Request{Kind: proto.Frame, Session: session, Time: now() - p.since}, image,
 		func(m proto.Reply, raw js.Value) {
 			if run != p.source.run {
 				return

@@ -2,8 +2,10 @@
 // checked against it by TestTwin. Raise Version when a reader of the old shape
 // would be wrong; a new optional field does not count.
 //
-// A message is a JSON object; a Frame request also carries an image beside
-// the fields below (VideoFrame, ImageBitmap or ImageData), transferred.
+// A message is a JSON object. Beside the fields below travel, as they are: with
+// Frame an image (VideoFrame, ImageBitmap or ImageData), transferred; with
+// Restore and Saved a state (Uint8Array); with Taught, and with Result in a
+// session that is watched, the model's view (ImageData).
 package proto
 
 // Version of the protocol.
@@ -22,6 +24,14 @@ const (
 	Adapt  Kind = "adapt"  // → done: chooses the session's adapter
 	Reset  Kind = "reset"  // → done: forgets what the adapter has learned
 	Close  Kind = "close"  // → done: ends a session
+
+	Teach   Kind = "teach"   // → taught: the session's newest picture is an example of the label
+	Unteach Kind = "unteach" // → taught: takes an example back
+	Freeze  Kind = "freeze"  // → done: answers go on, learning stops or goes on
+	Watch   Kind = "watch"   // → done: results tell who voted, and bring views that enter the cache; with an effect, all
+	Effect  Kind = "effect"  // → done: makes the model's view hard
+	Save    Kind = "save"    // → saved: all that the session has learned and was taught
+	Restore Kind = "restore" // → restored: takes up what was saved for the same model and labels
 )
 
 // Replies, engine to page.
@@ -32,6 +42,9 @@ const (
 	Result   Kind = "result"
 	Dropped  Kind = "dropped" // a frame, or labels, that newer ones of the session overtook
 	Done     Kind = "done"
+	Taught   Kind = "taught"
+	Saved    Kind = "saved"
+	Restored Kind = "restored"
 	Failed   Kind = "error"
 )
 
@@ -50,6 +63,12 @@ type Request struct {
 	Adapter   string   `json:"adapter,omitempty"`   // open, adapt: a name of the registry
 	Time      float64  `json:"time,omitempty"`      // frame: milliseconds since the session began
 	Still     bool     `json:"still,omitempty"`     // frame: a single picture; the adapter neither learns nor answers
+	Label     string   `json:"label,omitempty"`     // teach: one of the session's
+	Example   int      `json:"example,omitempty"`   // unteach: its number
+	Taught    bool     `json:"taught,omitempty"`    // reset: forgets what was taught too
+	On        bool     `json:"on,omitempty"`        // freeze, watch
+	Effect    string   `json:"effect,omitempty"`    // effect: one of the model's list; "": none
+	Strength  int      `json:"strength,omitempty"`  // effect: 1 to 5
 }
 
 // Reply is any message from the engine.
@@ -64,6 +83,7 @@ type Reply struct {
 	*ProgressInfo
 	*ModelInfo
 	*SessionInfo
+	*Lessons
 	*Answer
 	*Error
 }
@@ -86,7 +106,16 @@ type ModelInfo struct {
 	Defaults  []string `json:"defaults"`
 	Templates []string `json:"templates"`
 	Adapters  []string `json:"adapters"`
+	Methods   []Method `json:"methods"` // the adapters once more, for people
+	Effects   []string `json:"effects"`
 	LoadMS    float64  `json:"loadMS"`
+}
+
+// Method is an adapter in words.
+type Method struct {
+	Name  string `json:"name"`
+	Title string `json:"title"`
+	Doc   string `json:"doc"` // one sentence
 }
 
 // SessionInfo answers open and labels.
@@ -94,6 +123,19 @@ type SessionInfo struct {
 	Labels  []string `json:"labels"` // as used: trimmed, without doubles
 	Known   []bool   `json:"known"`  // stands in the model's ready table
 	EmbedMS float64  `json:"embedMS"`
+}
+
+// Lessons are what a session was taught; they come with taught and restored.
+type Lessons struct {
+	Taught   []Example `json:"taught"`   // oldest first
+	Replaced int       `json:"replaced"` // number of the example that made room for the newest; 0: none
+	Adapter  string    `json:"adapter"`  // of the session
+}
+
+// Example is one picture that was taught.
+type Example struct {
+	Example int    `json:"example"` // its number, from 1; never given again
+	Label   string `json:"label"`
 }
 
 // Answer is the result of one frame.
@@ -135,6 +177,18 @@ type Report struct {
 	Entries int     `json:"entries"`
 	Shift   float32 `json:"shift"`
 	Text    string  `json:"text"`
+
+	Stickiness float32 `json:"stickiness"`      // of the answer before, 0 to 1
+	Entered    int     `json:"entered"`         // slot of the cache that took this frame in, or -1
+	Voted      []Vote  `json:"voted,omitempty"` // where watched: the weightiest, at most eight
+}
+
+// Vote is what a frame of the cache, or a taught one, added to its label.
+type Vote struct {
+	Slot   int     `json:"slot"` // of the cache; of a taught one, its example's number
+	Label  string  `json:"label"`
+	Taught bool    `json:"taught"`
+	Weight float32 `json:"weight"` // in logits
 }
 
 // Error has a code that programs branch on and a message that people read.
@@ -154,6 +208,11 @@ const (
 	NoLabels        Code = "labels.none"
 	TooManyLabels   Code = "labels.too-many"
 	BadAdapter      Code = "adapter.unknown"
+	BadEffect       Code = "effect.unknown" // or its strength
+	UnknownLabel    Code = "teach.label"    // the session does not have it
+	UnknownExample  Code = "teach.example"  // taken back already, or replaced
+	NothingSeen     Code = "teach.nothing"  // no picture was looked at yet
+	BadState        Code = "state.bad"      // damaged, or of other labels or another model
 	TextNotReady    Code = "text.not-ready"
 	FetchFailed     Code = "load.fetch"
 	FileChanged     Code = "load.changed" // on the server, since its beginning was read

@@ -30,9 +30,12 @@ var payloads = []struct {
 	{Progress, []string{"ProgressInfo"}},
 	{Loaded, []string{"ModelInfo", "memory: Memory"}},
 	{Opened, []string{"SessionInfo"}},
-	{Result, []string{"Answer", "memory: Memory"}},
+	{Result, []string{"Answer", "memory: Memory; view?: ImageData"}},
 	{Dropped, nil},
 	{Done, nil},
+	{Taught, []string{"Lessons", "view?: ImageData"}},
+	{Saved, []string{"state: Uint8Array"}},
+	{Restored, []string{"Lessons"}},
 	{Failed, []string{"Error"}},
 }
 
@@ -161,7 +164,7 @@ func tsType(t *testing.T, e ast.Expr) string {
 // because two of them share a name.
 func TestReplyKeys(t *testing.T) {
 	full := Reply{Kind: Result, Memory: &Memory{}, ProgressInfo: &ProgressInfo{}, ModelInfo: &ModelInfo{},
-		SessionInfo: &SessionInfo{}, Answer: &Answer{}, Error: &Error{}}
+		SessionInfo: &SessionInfo{}, Lessons: &Lessons{}, Answer: &Answer{}, Error: &Error{}}
 	b, err := json.Marshal(full)
 	if err != nil {
 		t.Fatal(err)
@@ -170,7 +173,7 @@ func TestReplyKeys(t *testing.T) {
 	if err := json.Unmarshal(b, &keys); err != nil {
 		t.Fatal(err)
 	}
-	for _, part := range []any{ProgressInfo{}, ModelInfo{}, SessionInfo{}, Answer{}, Error{}} {
+	for _, part := range []any{ProgressInfo{}, ModelInfo{}, SessionInfo{}, Lessons{}, Answer{}, Error{}} {
 		typ := reflect.TypeOf(part)
 		for i := range typ.NumField() {
 			key, _, _ := strings.Cut(typ.Field(i).Tag.Get("json"), ",")
@@ -197,9 +200,11 @@ func TestText(t *testing.T) {
 	full := func() *Reply {
 		scores := func() Scores { return Scores{Scores: make([]Score, 2)} }
 		m := &Reply{Memory: &Memory{}, ProgressInfo: &ProgressInfo{},
-			ModelInfo:   &ModelInfo{Defaults: make([]string, 2), Templates: make([]string, 1), Adapters: make([]string, 3)},
+			ModelInfo: &ModelInfo{Defaults: make([]string, 2), Templates: make([]string, 1), Adapters: make([]string, 3),
+				Methods: make([]Method, 2), Effects: make([]string, 1)},
 			SessionInfo: &SessionInfo{Labels: make([]string, 2), Known: make([]bool, 2)},
-			Answer:      &Answer{ZeroShot: scores(), Adapted: scores()}, Error: &Error{}}
+			Lessons:     &Lessons{Taught: make([]Example, 2)},
+			Answer:      &Answer{ZeroShot: scores(), Adapted: scores(), Report: Report{Voted: make([]Vote, 2)}}, Error: &Error{}}
 		fill(reflect.ValueOf(m).Elem())
 		return m
 	}
@@ -212,6 +217,12 @@ func TestText(t *testing.T) {
 	for _, m := range replies {
 		got := same(t, m, m.Write)
 		again, r := new(Reply), new(lean.Reader)
+		if m.Lessons = nil; m.ModelInfo != nil {
+			m.Methods = nil
+		}
+		if m.Answer != nil {
+			m.Report.Voted = nil
+		}
 		if err := r.Read(got, func() { again.Read(r) }); err != nil || !reflect.DeepEqual(again, m) {
 			t.Errorf("%s was read as %+v, %v", got, again, err)
 		}
@@ -284,6 +295,9 @@ func FuzzRequest(f *testing.F) {
 		`{"kind":"load","id":2,"url":"model.shq","integrity":"00"}`,
 		`{"kind":"open","id":3,"session":"a","labels":["mug","banana"],"template":"a {}","adapter":"lqa"}`,
 		`{"kind":"frame","id":4,"session":"a","time":1e300,"still":true}`,
+		`{"kind":"teach","id":5,"session":"a","label":"mug"}`,
+		`{"kind":"unteach","id":6,"session":"a","example":-1}`,
+		`{"kind":"effect","id":7,"session":"a","effect":"dark","strength":9}`,
 		`{"id":1e99}`, `[]`, `null`, `{`, "",
 	} {
 		f.Add([]byte(s))

@@ -36,6 +36,18 @@ func (q *Request) Read(r *json.Reader) {
 			q.Time = r.Float64()
 		case "still":
 			q.Still = r.Bool()
+		case "label":
+			q.Label = r.String()
+		case "example":
+			q.Example = r.Int()
+		case "taught":
+			q.Taught = r.Bool()
+		case "on":
+			q.On = r.Bool()
+		case "effect":
+			q.Effect = r.String()
+		case "strength":
+			q.Strength = r.Int()
 		}
 	})
 }
@@ -45,15 +57,11 @@ func (q *Request) Write(w *json.Writer) {
 	w.Open('{')
 	text(w, "kind", string(q.Kind))
 	whole(w, "id", q.ID)
-	if q.Version != 0 {
-		whole(w, "version", q.Version)
-	}
+	count(w, "version", q.Version)
 	optional(w, "url", q.URL)
 	optional(w, "integrity", q.Integrity)
 	optional(w, "simd", q.SIMD)
-	if q.Threads != 0 {
-		whole(w, "threads", q.Threads)
-	}
+	count(w, "threads", q.Threads)
 	optional(w, "session", q.Session)
 	if len(q.Labels) > 0 {
 		texts(w, "labels", q.Labels)
@@ -63,10 +71,13 @@ func (q *Request) Write(w *json.Writer) {
 	if q.Time != 0 {
 		number(w, "time", q.Time)
 	}
-	if q.Still {
-		w.Key("still")
-		w.Bool(true)
-	}
+	truth(w, "still", q.Still)
+	optional(w, "label", q.Label)
+	count(w, "example", q.Example)
+	truth(w, "taught", q.Taught)
+	truth(w, "on", q.On)
+	optional(w, "effect", q.Effect)
+	count(w, "strength", q.Strength)
 	w.Close('}')
 }
 
@@ -75,9 +86,7 @@ func (m *Reply) Write(w *json.Writer) {
 	w.Open('{')
 	text(w, "kind", string(m.Kind))
 	whole(w, "id", m.ID)
-	if m.Version != 0 {
-		whole(w, "version", m.Version)
-	}
+	count(w, "version", m.Version)
 	optional(w, "session", m.Session)
 	if m := m.Memory; m != nil {
 		w.Key("memory")
@@ -107,6 +116,17 @@ func (m *Reply) Write(w *json.Writer) {
 		texts(w, "defaults", i.Defaults)
 		texts(w, "templates", i.Templates)
 		texts(w, "adapters", i.Adapters)
+		w.Key("methods")
+		w.Open('[')
+		for _, v := range i.Methods {
+			w.Open('{')
+			text(w, "name", v.Name)
+			text(w, "title", v.Title)
+			text(w, "doc", v.Doc)
+			w.Close('}')
+		}
+		w.Close(']')
+		texts(w, "effects", i.Effects)
 		number(w, "loadMS", i.LoadMS)
 	}
 	if i := m.SessionInfo; i != nil {
@@ -119,6 +139,19 @@ func (m *Reply) Write(w *json.Writer) {
 		w.Close(']')
 		number(w, "embedMS", i.EmbedMS)
 	}
+	if l := m.Lessons; l != nil {
+		w.Key("taught")
+		w.Open('[')
+		for _, v := range l.Taught {
+			w.Open('{')
+			whole(w, "example", v.Example)
+			text(w, "label", v.Label)
+			w.Close('}')
+		}
+		w.Close(']')
+		whole(w, "replaced", l.Replaced)
+		text(w, "adapter", l.Adapter)
+	}
 	if a := m.Answer; a != nil {
 		a.ZeroShot.write(w, "zeroShot")
 		a.Adapted.write(w, "adapted")
@@ -130,9 +163,25 @@ func (m *Reply) Write(w *json.Writer) {
 		w.Open('{')
 		text(w, "method", a.Report.Method)
 		whole(w, "entries", a.Report.Entries)
-		w.Key("shift")
-		w.Float32(a.Report.Shift)
+		single(w, "shift", a.Report.Shift)
 		text(w, "text", a.Report.Text)
+		single(w, "stickiness", a.Report.Stickiness)
+		whole(w, "entered", a.Report.Entered)
+		if len(a.Report.Voted) > 0 {
+			w.Key("voted")
+			w.Open('[')
+			for i := range a.Report.Voted {
+				v := &a.Report.Voted[i]
+				w.Open('{')
+				whole(w, "slot", v.Slot)
+				text(w, "label", v.Label)
+				w.Key("taught")
+				w.Bool(v.Taught)
+				single(w, "weight", v.Weight)
+				w.Close('}')
+			}
+			w.Close(']')
+		}
 		w.Close('}')
 	}
 	if e := m.Error; e != nil {
@@ -150,13 +199,11 @@ func (s *Scores) write(w *json.Writer, key string) {
 	for i := range s.Scores {
 		w.Open('{')
 		text(w, "label", s.Scores[i].Label)
-		w.Key("score")
-		w.Float32(s.Scores[i].Score)
+		single(w, "score", s.Scores[i].Score)
 		w.Close('}')
 	}
 	w.Close(']')
-	w.Key("none")
-	w.Float32(s.None)
+	single(w, "none", s.None)
 	w.Close('}')
 }
 
@@ -181,12 +228,33 @@ func whole(w *json.Writer, key string, v int) {
 	w.Int(int64(v))
 }
 
+// count is a whole number that is left out where it is 0.
+func count(w *json.Writer, key string, v int) {
+	if v != 0 {
+		whole(w, key, v)
+	}
+}
+
+func truth(w *json.Writer, key string, v bool) {
+	if v {
+		w.Key(key)
+		w.Bool(true)
+	}
+}
+
+func single(w *json.Writer, key string, v float32) {
+	w.Key(key)
+	w.Float32(v)
+}
+
 func number(w *json.Writer, key string, v float64) {
 	w.Key(key)
 	w.Float64(v)
 }
 
-// Read reads a reply; its parts come to be with their first key.
+// Read reads a reply; its parts come to be with their first key. What teaching
+// is about (Methods, Lessons, Voted) it leaves out: web/learn.js reads that, and
+// each key is part of the download.
 func (m *Reply) Read(r *json.Reader) {
 	r.Object(func(key []byte) {
 		switch string(key) {
@@ -224,6 +292,8 @@ func (m *Reply) Read(r *json.Reader) {
 			part(&m.ModelInfo).Templates = r.Strings()
 		case "adapters":
 			part(&m.ModelInfo).Adapters = r.Strings()
+		case "effects":
+			part(&m.ModelInfo).Effects = r.Strings()
 		case "loadMS":
 			part(&m.ModelInfo).LoadMS = r.Float64()
 		case "labels":
@@ -317,6 +387,10 @@ func (p *Report) read(r *json.Reader) {
 			p.Shift = r.Float32()
 		case "text":
 			p.Text = r.String()
+		case "stickiness":
+			p.Stickiness = r.Float32()
+		case "entered":
+			p.Entered = r.Int()
 		}
 	})
 }

@@ -2,16 +2,16 @@
 // engine to many sessions and knows nothing of pages.
 //
 // web/worker.js puts two functions on the global object before it starts Go:
-// lqaSend(bytes, n) posts a reply, whose JSON is the first n of the bytes, and
+// lqaSend(bytes, n, view, state) posts a reply, whose JSON is the first n of the
+// bytes, with RGBA bytes and a state where there are any, and
 // lqaPixels(image, target, capacity) writes an image's RGBA bytes into target.
-// Go puts two there: lqaReceive(bytes, n, image) takes a request, and
+// Go puts two there: lqaReceive(bytes, n, beside) takes a request, and
 // lqaPixelsDone(width, height, error) hears how lqaPixels ended. Bytes and
 // functions are kept from frame to frame: a promise, a callback or a string
 // for each would be garbage in two heaps.
 package worker
 
 import (
-	"cmp"
 	"context"
 	"encoding/hex"
 	"errors"
@@ -33,6 +33,7 @@ import (
 	"lqa/quant/kernel"
 	"lqa/quant/shq"
 	"lqa/tta"
+	"lqa/tta/shift"
 	"lqa/wasm/proto"
 	"lqa/wasm/remote"
 )
@@ -43,19 +44,29 @@ var (
 	errImage     = errors.New("not a picture")
 	errVersion   = errors.New("page and engine are of different versions")
 	errReplaced  = errors.New("another model was asked for")
+	errNothing   = errors.New("nothing has been looked at yet")
 )
 
-// request is a message with what came beside it.
+// request is a message with what came beside it: an image, or a state.
 type request struct {
 	proto.Request
-	image js.Value
+	beside js.Value
 }
 
-// session is a tta.Session and its result, reused from frame to frame.
+// session is a tta.Session with what makes its pictures hard, and its results,
+// reused from frame to frame.
 type session struct {
 	*tta.Session
+	effect  *shift.Effect // nil: none
+	frozen  bool
+	watched bool
+	newest  []float32 // embedding of its newest picture; empty: none yet
+
 	result            tta.Result
 	zeroShot, adapted []proto.Score
+	exemplars         []tta.Exemplar
+	voted             []proto.Vote
+	taught            []tta.Taught
 }
 
 // outcome is how lqaPixels ended.
@@ -92,6 +103,9 @@ type worker struct {
 	send      js.Value
 	pixels    js.Value
 	target    js.Value // where pixels go
+	view      js.Value // what the image tower looks at, RGBA
+	viewed    *session // whose picture that is
+	scratch   []byte   // the view, while an effect works on it
 	pixelsEnd chan outcome
 }
 
@@ -133,10 +147,10 @@ func Run() {
 
 // receive takes a request, whose JSON is the first n of the bytes. It does not
 // wait for the lock.
-func (w *worker) receive(bytes js.Value, n int, image js.Value) {
+func (w *worker) receive(bytes js.Value, n int, beside js.Value) {
 	w.text = slices.Grow(w.text[:0], n)[:n]
 	js.CopyBytesToGo(w.text, bytes)
-	r := request{image: image}
+	r := request{beside: beside}
 	if err := w.reader.Read(w.text, func() { r.Read(&w.reader) }); err != nil {
 		w.drop(r)
 		w.fail(r, fmt.Errorf("%w: %w", errMessage, err))
@@ -195,7 +209,44 @@ func (w *worker) handle(r request) error {
 			return err
 		}
 	case proto.Reset:
-		s.Reset()
+		if r.Taught {
+			s.ResetAll()
+		} else {
+			s.Reset()
+		}
+	case proto.Teach:
+		return w.teach(r, s)
+	case proto.Unteach:
+		if int(uint32(r.Example)) != r.Example {
+			return fmt.Errorf("%w: %d", tta.ErrTaught, r.Example)
+		}
+		if err := s.Unteach(uint32(r.Example)); err != nil {
+			return err
+		}
+		w.lessons(r, s, proto.Taught, 0)
+		return nil
+	case proto.Freeze:
+		s.frozen = r.On
+		s.Freeze(r.On)
+	case proto.Watch:
+		s.watched = r.On
+	case proto.Effect:
+		var effect *shift.Effect
+		if r.Effect != "" {
+			var err error
+			if effect, err = shift.New(r.Effect, r.Strength, 1); err != nil {
+				return err
+			}
+		}
+		s.effect = effect
+	case proto.Save:
+		state := s.AppendState(nil)
+		bytes := js.Global().Get("Uint8Array").New(len(state))
+		js.CopyBytesToJS(bytes, state)
+		w.reply(r, proto.Reply{Kind: proto.Saved}, nil, bytes)
+		return nil
+	case proto.Restore:
+		return w.restore(r, s)
 	case proto.Close:
 		delete(w.sessions, r.Session)
 	default:
@@ -203,6 +254,58 @@ func (w *worker) handle(r request) error {
 	}
 	w.reply(r, proto.Reply{Kind: proto.Done})
 	return nil
+}
+
+// teach makes the session's newest picture an example.
+func (w *worker) teach(r request, s *session) error {
+	if len(s.newest) == 0 {
+		return errNothing
+	}
+	label := slices.Index(s.Labels(), r.Label)
+	if label < 0 {
+		return fmt.Errorf("%w: %q", tta.ErrLabel, r.Label)
+	}
+	t, err := s.Teach(label, s.newest)
+	if err != nil {
+		return err
+	}
+	var view any
+	if w.viewed == s {
+		view = w.view
+	}
+	w.lessons(r, s, proto.Taught, int(t.Replaced), view)
+	return nil
+}
+
+// maxState bounds the bytes of a state: more than 4,096 labels have.
+const maxState = 32 << 20
+
+// restore takes up a state, which the session checks.
+func (w *worker) restore(r request, s *session) error {
+	if !r.beside.InstanceOf(js.Global().Get("Uint8Array")) {
+		return fmt.Errorf("%w: no state beside it", errMessage)
+	}
+	n := r.beside.Length()
+	if n > maxState {
+		return fmt.Errorf("%w: %d bytes, at most %d", tta.ErrState, n, maxState)
+	}
+	state := make([]byte, n)
+	js.CopyBytesToGo(state, r.beside)
+	if err := s.Restore(state); err != nil {
+		return fmt.Errorf("%w: %w", tta.ErrState, err)
+	}
+	w.lessons(r, s, proto.Restored, 0)
+	return nil
+}
+
+// lessons replies with what s was taught.
+func (w *worker) lessons(r request, s *session, kind proto.Kind, replaced int, beside ...any) {
+	s.taught = s.Taught(s.taught[:0])
+	l := &proto.Lessons{Taught: make([]proto.Example, len(s.taught)), Replaced: replaced, Adapter: s.Adapter()}
+	for i, t := range s.taught {
+		l.Taught[i] = proto.Example{Example: int(t.ID), Label: s.Labels()[t.Label]}
+	}
+	w.reply(r, proto.Reply{Kind: kind, Lessons: l}, beside...)
 }
 
 // load replaces the engine. It runs beside the message loop, under its lock.
@@ -310,7 +413,7 @@ func (w *worker) read(ctx context.Context, r request) (err error) {
 			if err := w.warmUp(r, e); err != nil {
 				return err
 			}
-			w.engine, w.target = e, host.Pixels(e.FrameMemory())
+			w.engine, w.target, w.view, w.viewed = e, host.Pixels(e.FrameMemory()), host.Pixels(e.ViewMemory()), nil
 			installed = true
 			w.loaded(r, "image", hash, start)
 		case engine.StageText:
@@ -339,9 +442,23 @@ func (w *worker) loaded(r request, stage, hash string, start time.Time) {
 	mem := w.memory(nil)
 	w.reply(r, proto.Reply{Kind: proto.Loaded, Memory: &mem, ModelInfo: &proto.ModelInfo{
 		Stage: stage, Model: e.Manifest().Name, Hash: hash, Simd: simd(e.Device().Path()), Threads: e.Device().Threads(), Kernels: kernels(e.Device()),
-		Defaults: e.Config().Text.Defaults, Templates: e.Config().Text.Templates, Adapters: tta.Names(),
+		Defaults: e.Config().Text.Defaults, Templates: e.Config().Text.Templates, Adapters: tta.Names(), Methods: methods(), Effects: effects(),
 		LoadMS: ms(time.Since(start)),
 	}})
+}
+
+func methods() (list []proto.Method) {
+	for _, m := range tta.Methods {
+		list = append(list, proto.Method{Name: m.Name, Title: m.Title, Doc: m.Doc})
+	}
+	return list
+}
+
+func effects() (list []string) {
+	for _, k := range shift.Kinds {
+		list = append(list, k.Name)
+	}
+	return list
 }
 
 // again serves requests that had to wait, before those that came after them.
@@ -517,7 +634,12 @@ func (w *worker) open(r request) error {
 	if err != nil {
 		return err
 	}
-	w.sessions[r.Session] = &session{Session: s}
+	now := &session{Session: s}
+	if old := w.sessions[r.Session]; old != nil {
+		now.effect, now.frozen, now.watched = old.effect, old.frozen, old.watched
+		now.Freeze(now.frozen)
+	}
+	w.sessions[r.Session] = now
 	w.reply(r, proto.Reply{Kind: proto.Opened, SessionInfo: &proto.SessionInfo{
 		Labels: s.Labels(), Known: w.engine.Known(labels), EmbedMS: ms(time.Since(start)),
 	}})
@@ -546,12 +668,12 @@ func (w *worker) frame(r request, s *session) error {
 		w.drop(r)
 		return engine.ErrNotLoaded
 	}
-	if t := r.image.Type(); t != js.TypeObject {
+	if t := r.beside.Type(); t != js.TypeObject {
 		return errImage
 	}
 	start := time.Now()
 	e := w.engine
-	w.pixels.Invoke(r.image, w.target, engine.MaxPixels)
+	w.pixels.Invoke(r.beside, w.target, engine.MaxPixels)
 	w.mu.Unlock()
 	size := <-w.pixelsEnd
 	w.mu.Lock()
@@ -565,11 +687,18 @@ func (w *worker) frame(r request, s *session) error {
 	if err := e.SetFrame(nil, size.width, size.height); err != nil {
 		return err
 	}
+	w.viewed = nil
+	if s.effect != nil {
+		if err := w.harden(s.effect); err != nil {
+			return err
+		}
+	}
 	viewed := time.Now()
 	if err := e.Encode(w.embedding); err != nil {
 		return err
 	}
 	encoded := time.Now()
+	s.newest, w.viewed = append(s.newest[:0], w.embedding...), s
 	var err error
 	if r.Still {
 		err = s.Still(w.embedding, &s.result)
@@ -582,18 +711,62 @@ func (w *worker) frame(r request, s *session) error {
 	s.zeroShot = scores(s.zeroShot, s.Labels(), s.result.ZeroShot)
 	s.adapted = scores(s.adapted, s.Labels(), s.result.Adapted)
 	mem := w.memory(s)
+	report := s.result.Report
+	told := proto.Report{Method: report.Method, Entries: report.Entries, Shift: report.Shift, Text: report.Text,
+		Stickiness: report.Stickiness, Entered: report.Entered}
+	var beside []any
+	if s.watched {
+		told.Voted = s.votes()
+		if s.effect != nil || report.Entered >= 0 && !r.Still {
+			beside = []any{w.view}
+		}
+	}
 	w.reply(r, proto.Reply{Kind: proto.Result, Memory: &mem, Answer: &proto.Answer{
-		ZeroShot: answer(s.zeroShot, s.result.ZeroShot), Adapted: answer(s.adapted, s.result.Adapted), Time: r.Time,
+		ZeroShot: proto.Scores{Scores: s.zeroShot, None: s.result.ZeroShot.None}, Adapted: proto.Scores{Scores: s.adapted, None: s.result.Adapted.None}, Time: r.Time,
 		ViewMS: ms(viewed.Sub(start)), EncodeMS: ms(encoded.Sub(viewed)), AdaptMS: ms(time.Since(encoded)),
-		Report: proto.Report{Method: s.result.Report.Method, Entries: s.result.Report.Entries, Shift: s.result.Report.Shift, Text: s.result.Report.Text},
-	}})
+		Report: told,
+	}}, beside...)
 	return nil
+}
+
+// harden lets an effect work on the view.
+func (w *worker) harden(effect *shift.Effect) error {
+	side := w.engine.ViewSize()
+	w.scratch = slices.Grow(w.scratch[:0], 4*side*side)[:4*side*side]
+	if err := w.engine.View(w.scratch); err != nil {
+		return err
+	}
+	effect.Apply(w.scratch, side, side)
+	return w.engine.SetView(w.scratch)
+}
+
+// maxVotes is how many votes an answer tells.
+const maxVotes = 8
+
+// votes are the weightiest of the last frame. Taught examples, which come in
+// the order of Taught, are told by their number.
+func (s *session) votes() []proto.Vote {
+	s.exemplars, s.taught = s.Exemplars(s.exemplars[:0]), s.Taught(s.taught[:0])
+	n := 0
+	for i := range s.exemplars {
+		if s.exemplars[i].Taught {
+			s.exemplars[i].Slot = int(s.taught[n].ID)
+			n++
+		}
+	}
+	weight := func(v *proto.Vote) float32 { return max(v.Weight, -v.Weight) }
+	s.voted = s.voted[:0]
+	for _, e := range s.exemplars {
+		v := proto.Vote{Slot: e.Slot, Label: s.Labels()[e.Label], Taught: e.Taught, Weight: e.Weight}
+		s.voted = rank(s.voted, v, maxVotes, func(a, b *proto.Vote) bool { return weight(a) > weight(b) })
+	}
+	return s.voted
 }
 
 // drop frees a picture that nobody will look at.
 func (w *worker) drop(r request) {
-	if r.image.Type() == js.TypeObject && r.image.Get("close").Type() == js.TypeFunction {
-		r.image.Call("close")
+	if r.beside.Type() == js.TypeObject && r.beside.Get("close").Type() == js.TypeFunction {
+		r.beside.Call("close")
 	}
 }
 
@@ -601,18 +774,31 @@ func (w *worker) drop(r request) {
 // 2,000 of them cost more than the frame.
 const maxScores = 32
 
-func answer(list []proto.Score, s tta.Scores) proto.Scores {
-	return proto.Scores{Scores: list[:min(len(list), maxScores)], None: s.None}
-}
-
-// scores lists labels in dst's memory, likeliest first, ties in their order.
+// scores lists the likeliest labels in dst's memory, ties in their order.
 func scores(dst []proto.Score, labels []string, s tta.Scores) []proto.Score {
 	dst = dst[:0]
 	for i, l := range labels {
-		dst = append(dst, proto.Score{Label: l, Score: s.P[i]})
+		dst = rank(dst, proto.Score{Label: l, Score: s.P[i]}, maxScores, func(a, b *proto.Score) bool { return a.Score > b.Score })
 	}
-	slices.SortStableFunc(dst, func(a, b proto.Score) int { return cmp.Compare(b.Score, a.Score) })
 	return dst
+}
+
+// rank puts v in its place in a list of at most so many, behind those that it
+// is not before. (Sorting all of them would be 9 kB more of program.)
+func rank[T any](list []T, v T, most int, before func(a, b *T) bool) []T {
+	i := len(list)
+	for i > 0 && before(&v, &list[i-1]) {
+		i--
+	}
+	if i == most {
+		return list
+	}
+	if len(list) < most {
+		list = append(list, v)
+	}
+	copy(list[i+1:], list[i:])
+	list[i] = v
+	return list
 }
 
 // memory counts bytes. The Go heap is looked at once a second: that stops the
@@ -636,7 +822,8 @@ func (w *worker) progress(r request, phase string, loaded, total int64) {
 	w.reply(r, proto.Reply{Kind: proto.Progress, ProgressInfo: &proto.ProgressInfo{Phase: phase, LoadedBytes: loaded, TotalBytes: total}})
 }
 
-func (w *worker) reply(r request, m proto.Reply) {
+// reply answers a request; beside it go a view and a state, where given.
+func (w *worker) reply(r request, m proto.Reply, beside ...any) {
 	m.ID, m.Session = r.ID, r.Session
 	w.writer.Reset()
 	m.Write(&w.writer)
@@ -651,7 +838,7 @@ func (w *worker) reply(r request, m proto.Reply) {
 		w.bytes = js.Global().Get("Uint8Array").New(w.bytesLen)
 	}
 	js.CopyBytesToJS(w.bytes, text)
-	w.send.Invoke(w.bytes, len(text))
+	w.send.Invoke(append([]any{w.bytes, len(text)}, beside...)...)
 }
 
 func (w *worker) fail(r request, err error) {
@@ -674,7 +861,12 @@ var codes = []struct {
 	{clip.ErrPicture, proto.BadImage},
 	{tta.ErrNoLabels, proto.NoLabels},
 	{tta.ErrTooManyLabels, proto.TooManyLabels},
+	{tta.ErrState, proto.BadState},
 	{tta.ErrAdapter, proto.BadAdapter},
+	{tta.ErrLabel, proto.UnknownLabel},
+	{tta.ErrTaught, proto.UnknownExample},
+	{errNothing, proto.NothingSeen},
+	{shift.ErrEffect, proto.BadEffect},
 	{engine.ErrTextNotReady, proto.TextNotReady},
 	{engine.ErrTokens, proto.TextNotReady},
 	{engine.ErrNotLoaded, proto.NotLoaded},

@@ -173,7 +173,7 @@ globalThis.recorder = (() => {
 	const best = (s) => s.none > s.scores[0].score ? '' : s.scores[0].label;
 	document.addEventListener('lqa-result', ({detail}) => looks.push({
 		shot, held: performance.now() - since, labels: detail.zeroShot.scores.length,
-		zeroShot: best(detail.zeroShot), adapted: best(detail.adapted), likeliest: detail.adapted.scores[0].label,
+		zeroShot: best(detail.zeroShot), adapted: best(detail.adapted), likeliest: detail.adapted.scores[0].label, zeroLikeliest: detail.zeroShot.scores[0].label,
 	}));
 	return {looks, seen};
 })();
@@ -187,6 +187,8 @@ type look struct {
 	ZeroShot  string  `json:"zeroShot"`
 	Adapted   string  `json:"adapted"`
 	Likeliest string  `json:"likeliest"` // adapted, "none of these" left out
+
+	ZeroLikeliest string `json:"zeroLikeliest"` // zero-shot, likewise
 }
 
 // settle is how long after a switch results are not counted: their frame may

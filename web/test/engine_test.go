@@ -335,3 +335,99 @@ func TestAllocations(t *testing.T) {
 		t.Errorf("the Go heap grew from %d bytes to %d", first.GoHeap, last.GoHeap)
 	}
 }
+
+// TestLessons: teaching, freezing, effects and state by the protocol; each
+// thing that can be asked wrongly has its code and changes nothing.
+func TestLessons(t *testing.T) {
+	w := engineWorld(t)
+	w.smallModel()
+	loaded := w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+	if len(loaded.Methods) != len(loaded.Adapters) || len(loaded.Effects) == 0 {
+		t.Errorf("%d adapters, %d in words; effects %v", len(loaded.Adapters), len(loaded.Methods), loaded.Effects)
+	}
+	open := proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "dog", "red cat"}, Adapter: "lqa"}
+	w.must(w.ask(open), proto.Opened)
+	teach := func(label string) proto.Request {
+		return proto.Request{Kind: proto.Teach, Session: "a", Label: label}
+	}
+	wrong := func(r proto.Reply, code proto.Code) {
+		t.Helper()
+		if r.Error == nil || r.Code != code {
+			t.Errorf("%+v, want %s", r, code)
+		}
+	}
+	wrong(w.ask(teach("mug")), proto.NothingSeen)
+	w.must(w.frame("a", 0, 320, 240, "navy"), proto.Result)
+	wrong(w.ask(teach("cow")), proto.UnknownLabel)
+	first := w.must(w.ask(teach("mug")), proto.Taught).Taught[0].Example
+	for n := 2; n <= 7; n++ {
+		r := w.must(w.ask(teach("mug")), proto.Taught)
+		if len(r.Taught) != min(n, 6) || (r.Replaced == first) != (n == 7) {
+			t.Errorf("example %d: %+v", n, *r.Lessons)
+		}
+	}
+	wrong(w.ask(proto.Request{Kind: proto.Unteach, Session: "a", Example: first}), proto.UnknownExample)
+	wrong(w.ask(proto.Request{Kind: proto.Unteach, Session: "a", Example: 1 << 40}), proto.UnknownExample)
+	wrong(w.ask(proto.Request{Kind: proto.Unteach, Session: "a", Example: -1}), proto.UnknownExample)
+	if r := w.must(w.ask(proto.Request{Kind: proto.Unteach, Session: "a", Example: first + 1}), proto.Taught); len(r.Taught) != 5 {
+		t.Errorf("after taking one back: %+v", *r.Lessons)
+	}
+
+	// Watched, answers tell the votes, and an effect's view comes along.
+	w.must(w.ask(proto.Request{Kind: proto.Watch, Session: "a", On: true}), proto.Done)
+	wrong(w.ask(proto.Request{Kind: proto.Effect, Session: "a", Effect: "dark", Strength: 6}), proto.BadEffect)
+	wrong(w.ask(proto.Request{Kind: proto.Effect, Session: "a", Effect: "sparkle", Strength: 1}), proto.BadEffect)
+	light := func() (v float64) {
+		w.eval(`lqa.ask({kind: 'frame', session: 'a', time: 1000}, lqa.plain(320, 240, 'navy')).then(({view}) => view ? view.data.reduce((a, b) => a + b) / view.data.length : 0)`, &v)
+		return v
+	}
+	w.must(w.ask(proto.Request{Kind: proto.Effect, Session: "a", Effect: "dark", Strength: 1}), proto.Done)
+	weak := light()
+	w.must(w.ask(proto.Request{Kind: proto.Effect, Session: "a", Effect: "dark", Strength: 5}), proto.Done)
+	if strong := light(); !(strong > 0 && strong < weak) {
+		t.Errorf("mean of the view: %.1f, darker %.1f", weak, strong)
+	}
+	w.must(w.ask(proto.Request{Kind: proto.Effect, Session: "a"}), proto.Done)
+	if r := w.must(w.frame("a", 2000, 320, 240, "navy"), proto.Result); len(r.Report.Voted) == 0 || len(r.Report.Voted) > 8 {
+		t.Errorf("votes %+v", r.Report.Voted)
+	}
+
+	w.must(w.ask(proto.Request{Kind: proto.Freeze, Session: "a", On: true}), proto.Done)
+	before := w.must(w.frame("a", 3000, 320, 240, "red"), proto.Result).Report.Entries
+	for i, color := range []string{"green", "gold", "white"} {
+		if r := w.must(w.frame("a", float64(4000+i), 320, 240, color), proto.Result).Report; r.Entries != before || r.Entered >= 0 {
+			t.Errorf("frozen, %d entries became %d", before, r.Entries)
+		}
+	}
+
+	// A state, and what is none.
+	w.eval(`lqa.ask({kind: 'save', session: 'a'}).then(({state}) => { globalThis.state = state; })`, nil)
+	restore := func(state string) (r proto.Reply) {
+		t.Helper()
+		w.eval(`lqa.ask({kind: 'restore', session: 'a', state: `+state+`})`, &r)
+		return r
+	}
+	for state, code := range map[string]proto.Code{
+		"undefined": proto.BadMessage, "'text'": proto.BadMessage, "{length: 9}": proto.BadMessage, "[1, 2]": proto.BadMessage,
+		"new Uint8Array(0)": proto.BadState, "new Uint8Array(64 << 20)": proto.BadState,
+		"state.slice(0, -1)": proto.BadState, "state.map((b, i) => i === 40 ? b ^ 1 : b)": proto.BadState,
+	} {
+		wrong(restore(state), code)
+	}
+	if r := w.must(w.ask(proto.Request{Kind: proto.Reset, Session: "a", Taught: true}), proto.Done); r.Lessons != nil {
+		t.Errorf("%+v", r)
+	}
+	r := w.must(restore("state"), proto.Restored)
+	if len(r.Taught) != 5 || r.Adapter != "lqa" {
+		t.Errorf("restored %+v", *r.Lessons)
+	}
+	var same bool
+	w.eval(`lqa.ask({kind: 'save', session: 'a'}).then((m) => m.state.length === state.length && m.state.every((b, i) => b === state[i]))`, &same)
+	if !same {
+		t.Error("what is saved again differs")
+	}
+	open.Labels = open.Labels[:2]
+	w.must(w.ask(open), proto.Opened)
+	wrong(restore("state"), proto.BadState)
+	w.must(w.frame("a", 5000, 320, 240, "navy"), proto.Result)
+}

@@ -18,7 +18,7 @@ func TestSizes(t *testing.T) {
 		t.Fatal(err)
 	}
 	engine := []string{"lqa.wasm", "wasm_exec.js", "worker.js", "pixels.js", "start.js", "helper.js"}
-	page := []string{"index.html", "page.css", "icon.svg", "boot.js", "media.js", "clip.js"}
+	page := []string{"index.html", "page.css", "icon.svg", "boot.js", "media.js", "clip.js", "learn.js", "chart.js", "keep.js"}
 	tests := []struct {
 		what   string
 		files  []string

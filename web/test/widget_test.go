@@ -56,6 +56,23 @@ func TestWidget(t *testing.T) {
 		t.Errorf("the widget answers %v", labels)
 	}
 
+	// It can be taught, and forgets what is taken back.
+	for n := 1; n <= 2; n++ {
+		var examples []proto.Example
+		w.eval(theWidget+".teach('keyboard')", &examples)
+		if len(examples) != n || examples[n-1].Label != "keyboard" {
+			t.Errorf("taught %d times: %v", n, examples)
+		}
+	}
+	var left []proto.Example
+	if w.eval(theWidget+".undo()", &left); len(left) != 1 {
+		t.Errorf("after undo %v", left)
+	}
+	var code proto.Code
+	if w.eval(theWidget+".teach('castle').catch(({code}) => code)", &code); code != proto.UnknownLabel {
+		t.Errorf("teaching a label that is not in use: %q", code)
+	}
+
 	w.eval(fmt.Sprintf("%s.labels = %s, 0", theWidget, quote(s.labels)), nil)
 	w.wait(fmt.Sprintf("first.last.scores.some((s) => s.label === %q)", s.labels[0]))
 

@@ -27,8 +27,8 @@ type plan struct {
 	steps   []order.Step
 	counted []bool // nil: all
 
-	// A stream to compare with, of which as many frames count: what was poison to
-	// the first is missing here.
+	// A stream to compare with, in which the same frames count: what might have
+	// harmed the first is missing here.
 	control        []order.Step
 	controlCounted []bool
 }
@@ -58,10 +58,10 @@ type shiftLine struct {
 	ZeroShotECE  float64 `json:"zero_shot_ece"`
 	Flicker      float64 `json:"flicker"` // changes of the answer a second, at 5 frames a second
 
-	SwitchS    *float64 `json:"switch_s,omitempty"`    // median seconds from a cut until five right answers in a row
-	Never      *float64 `json:"never,omitempty"`       // percent of cuts behind which it never was
-	RecoverS   *float64 `json:"recover_s,omitempty"`   // median seconds from the degradation until five in a row
-	PoisonLoss *float64 `json:"poison_loss,omitempty"` // points against the stream without
+	SwitchS  *float64 `json:"switch_s,omitempty"`  // median seconds from a cut until five right answers in a row
+	Never    *float64 `json:"never,omitempty"`     // percent of cuts behind which it never was
+	RecoverS *float64 `json:"recover_s,omitempty"` // median seconds from the degradation until five in a row
+	Loss     *float64 `json:"loss,omitempty"`      // points against the same stream without the poison, or the absence
 
 	MS         float64 `json:"ms"` // a frame, the adapter alone
 	StateBytes int     `json:"state_bytes"`
@@ -225,7 +225,7 @@ func (c *cell) line(w *world, plans []plan, zero []score, results []outcome) shi
 		l.RecoverS = pointer(median(recovered))
 	}
 	if losses != nil {
-		l.PoisonLoss = pointer(percent(mean(losses), 1))
+		l.Loss = pointer(percent(mean(losses), 1))
 	}
 	return l
 }

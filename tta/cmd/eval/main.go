@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -31,6 +32,8 @@ var suites = []struct {
 	{"camera", "what darkness, blur, noise and colour cast cost", cameraSuite},
 	{"quant", "what rounding costs: a float model stored in many ways, on every test split", quantSuite},
 	{"shift", "every adapter on shifted streams of pictures and on real video: as published, and as cameras see", shiftSuite},
+	{"teach", "what one, three and five taught frames a label are worth on real video", teachSuite},
+	{"soak", "every adapter on 100,000 frames in a row: accuracy, memory, numbers that stay numbers", soakSuite},
 	{"real-clip", "every adapter on image embeddings of the real CLIP ViT-B/32, from $LQA_MODELS", realClipSuite},
 	{"memory", "peak memory of adaptation: ours beside gradients in PyTorch ($LQA_PYTHON), ViT-B/16", memorySuite},
 }
@@ -68,6 +71,8 @@ func command(stdout, stderr io.Writer) *cli.Command {
    eval --suite zero-shot --model build/float.shq         another model
    eval --suite zero-shot --markdown build/zero-shot.md   a table as well
    eval --suite camera --model build/float.shq          how another one bears it
+   eval --suite shift --sets cifar10 --pool 100 --plots build/plots   adapters, a quick look
+   eval --features img.npy --text txt.npy --labels y.npy --scale 100   your own embeddings
 
 Suites:
 
@@ -80,14 +85,18 @@ name. zero-shot has lqa_top1 (streams: with that adapter, frames in order),
 prompts (whether --prompts were used), classes, known (classes whose name stands
 ready in the model), reworded (by the prompts), unreadable (pictures, counted as
 wrong) and ms a picture where it was encoded in this run; of names a part of the
-pictures: kept-out, trained. Last lines with set "mean" or "all" sum up. Progress
+pictures: kept-out, trained. shift has shift, severity, stream, adapter, gain over
+zero-shot in points with half its 95% interval, tail_top1 (worst tenth of the
+streams), flicker (changes of answer a second), switch_s and recover_s (median
+seconds until right), loss (by poison, or by nothing listed in view) and chosen_on
+(constants were chosen there). Last lines with set "mean" or "all" sum up. Progress
 goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 		Writer:          stdout,
 		ErrWriter:       stderr,
 		ExitErrHandler:  func(context.Context, *cli.Command, error) {}, // main reports
 		HideHelpCommand: true,
 		Flags: []cli.Flag{
-			&cli.StringFlag{Name: "suite", Usage: "what to measure: " + strings.Join(names, ", "), Required: true},
+			&cli.StringFlag{Name: "suite", Usage: "what to measure: " + strings.Join(names, ", ")},
 			&cli.StringFlag{Name: "model", Usage: "`FILE`.shq (default: the newest in assets)"},
 			&cli.StringFlag{Name: "float", Usage: "suite quant: `FOLDER` of the float model", Value: filepath.Join("build", "train", "model")},
 			&cli.StringFlag{Name: "data", Usage: "`FOLDER` with the sets", Value: "../shared/data", Sources: cli.EnvVars("LQA_DATA")},
@@ -98,12 +107,16 @@ goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 			&cli.IntFlag{Name: "limit", Usage: "about `N` pictures a split, evenly taken; 0 for all"},
 			&cli.IntFlag{Name: "jobs", Usage: "encode on `N` engines at once", Value: 2},
 			&cli.StringFlag{Name: "keep", Usage: "`FOLDER` for embeddings", Value: filepath.Join("build", "eval")},
-			&cli.IntFlag{Name: "pool", Usage: "suites shift, teach, soak: about `N` frames a set and condition", Value: 1200},
+			&cli.IntFlag{Name: "pool", Usage: "suites shift and soak: about `N` frames a set and condition", Value: 1200},
 			&cli.IntFlag{Name: "seeds", Usage: "streams a condition; of real video at most 5", Value: 10},
 			&cli.StringSliceFlag{Name: "streams", Usage: "suite shift: only these `KINDS` of streams"},
 			&cli.StringSliceFlag{Name: "corruptions", Usage: "suite shift: these `NAMES` of ImageNet-C's in place of five; all for all 15"},
-			&cli.StringSliceFlag{Name: "adapters", Usage: "only these `NAMES`"},
+			&cli.StringSliceFlag{Name: "adapters", Aliases: []string{"adapter"}, Usage: "only these `NAMES`"},
 			&cli.BoolFlag{Name: "ablations", Usage: "adapters without one of their parts, too"},
+			&cli.StringFlag{Name: "features", Usage: "in place of a suite, adapters on your own image embeddings: `FILE`.npy of [n, D] ..."},
+			&cli.StringFlag{Name: "text", Usage: "... with text embeddings, `FILE`.npy of [C, D] ..."},
+			&cli.StringFlag{Name: "labels", Usage: "... and the right label of each image, `FILE`.npy of [n] integers from 0"},
+			&cli.FloatFlag{Name: "scale", Usage: "logits are `S` times the cosine, with --features", Value: 100},
 			&cli.StringFlag{Name: "plots", Usage: "draw accuracy over time and reliability as SVG into `FOLDER`"},
 			&cli.StringFlag{Name: "markdown", Usage: "write the results as a table to `FILE` too"},
 		},
@@ -126,6 +139,12 @@ goes to stderr. Embeddings are kept, so that a second run takes seconds.`,
 			var err error
 			if r.prompts, err = readPrompts(c.String("prompts"), c.IsSet("prompts"), r.progress); err != nil {
 				return err
+			}
+			if c.String("features") != "" {
+				if c.String("suite") != "" {
+					return errors.New("--features and --suite: one of them")
+				}
+				return r.features(ctx, featureFiles{c.String("features"), c.String("text"), c.String("labels"), c.Float("scale")})
 			}
 			for _, s := range suites {
 				if s.name == c.String("suite") {

@@ -17,8 +17,23 @@ func (r *run) print(line any) error {
 	return json.NewEncoder(r.stdout).Encode(line)
 }
 
-// finish writes the lines as a table where --markdown says.
-func (r *run) finish() error { return r.writeMarkdown(markdown(r.lines)) }
+// tabulate says what a suite's table is, where its lines alone make none: it is
+// shown where no --markdown takes it.
+func (r *run) tabulate(table string) {
+	r.table = table
+	if r.markdown == "" {
+		r.progress.End()
+		fmt.Fprint(r.stderr, table)
+	}
+}
+
+// finish writes the table where --markdown says.
+func (r *run) finish() error {
+	if r.table == "" {
+		r.table = markdown(r.lines)
+	}
+	return r.writeMarkdown(r.table)
+}
 
 // writeMarkdown writes a table where --markdown says.
 func (r *run) writeMarkdown(table string) error {

@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"fmt"
 	"slices"
 	"strings"
@@ -87,47 +86,31 @@ const (
 	streamSeeds = 5   // random orders of real clips
 	dwellFrames = 600 // one label for two minutes
 	cleanFrames = 50  // before the camera degrades
+	goneFrames  = 500 // with nothing listed in view
 )
 
 // shiftSuite measures adapters on shifted streams: as published, shuffled one by
 // one, and as cameras see.
 func shiftSuite(ctx context.Context, r *run) error {
-	splits, err := r.find()
-	if err != nil {
-		return err
-	}
-	if r.modelFile == "" {
-		if r.modelFile, err = newestModel("assets"); err != nil {
+	return r.withModel(ctx, nil, func(ctx context.Context, m *model, splits []dataset.Split) error {
+		scenes, err := r.scenes(splits)
+		if err != nil {
 			return err
 		}
-	}
-	m, err := openModel(ctx, r.modelFile, r.jobs, nil)
-	if err != nil {
-		return err
-	}
-	defer m.Close()
-	defer r.progress.End()
-	scenes, err := r.scenes(splits)
-	if err != nil {
-		return err
-	}
-	lines, err := r.shift(ctx, m, scenes)
-	if err != nil {
-		return err
-	}
-	tables := shiftTables(lines)
-	if r.markdown == "" {
-		r.progress.End()
-		fmt.Fprint(r.stderr, tables)
-	}
-	return r.writeMarkdown(tables)
+		lines, err := r.shift(ctx, m, scenes)
+		if err != nil {
+			return err
+		}
+		r.tabulate(shiftTables(lines))
+		return nil
+	})
 }
 
 // methods are the adapters asked for.
 func (r *run) methods() ([]tta.Method, error) {
 	all := slices.Clone(tta.Methods)
 	if r.ablations {
-		all = append(all, ablations...)
+		all = append(all, tta.Ablations...)
 	}
 	if len(r.adapters) == 0 {
 		return all, nil
@@ -142,9 +125,6 @@ func (r *run) methods() ([]tta.Method, error) {
 	}
 	return some, nil
 }
-
-// ablations are methods without one of their parts.
-var ablations []tta.Method
 
 // scenes lays out what is measured on the splits that are there.
 func (r *run) scenes(splits []dataset.Split) ([]*scene, error) {
@@ -343,6 +323,10 @@ func (r *run) clips(s *scene, degraded bool) (cells []cell) {
 				return plan{steps: order.Camera(s.orderClips(), c.options, seed)}
 			}})
 	}
+	if s.gaps != nil {
+		cells = append(cells, cell{Shift: "none", Stream: "absent", seeds: seeds, domains: lights[:1],
+			plan: func(_ *world, _ []*look, seed uint64) plan { return s.absent(r.pool, seed) }})
+	}
 	if !degraded {
 		return cells
 	}
@@ -358,6 +342,30 @@ func (r *run) clips(s *scene, degraded bool) (cells []cell) {
 			}})
 	}
 	return cells
+}
+
+// absent is a stream in whose midst nothing listed is in view for long, beside
+// the stream without that. The frames behind it count.
+func (s *scene) absent(frames int, seed uint64) (p plan) {
+	p.control = order.Camera(s.orderClips(), order.CameraOptions{Frames: frames}, seed)
+	half := len(p.control) / 2
+	for half > 0 && !p.control[half].Cut {
+		half--
+	}
+	if half == 0 {
+		return plan{} // one clip
+	}
+	p.steps = slices.Clone(p.control[:half])
+	for i := range goneFrames {
+		n := s.gaps.Pictures // to and fro
+		p.steps = append(p.steps, order.Step{At: s.split.Pictures + min(i%(2*n), 2*n-1-i%(2*n)), Cut: i == 0})
+	}
+	p.steps = append(p.steps, p.control[half:]...)
+	p.counted, p.controlCounted = make([]bool, len(p.steps)), make([]bool, len(p.control))
+	for i := half; i < len(p.control); i++ {
+		p.controlCounted[i], p.counted[goneFrames+i] = true, true
+	}
+	return p
 }
 
 // shift runs the scenes: first all embeddings, then all streams.
@@ -398,7 +406,6 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 	}
 
 	var all []shiftLine
-	out := json.NewEncoder(r.stdout)
 	r.progress.Begin("streams", int64(streams), "streams")
 	for _, s := range scenes {
 		loaded := map[condition]*look{}
@@ -432,7 +439,7 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 					return nil, fmt.Errorf("%s, %s, %s: %w", s.set, c.Stream, c.Shift, err)
 				}
 				for i := range lines {
-					lines[i].ChosenOn, lines[i].Model = s.chosen, m.Name
+					lines[i].Suite, lines[i].ChosenOn, lines[i].Model = "shift", s.chosen, m.Name
 				}
 				if r.plots != "" && t != nil {
 					if err := t.write(r.plots); err != nil {
@@ -443,10 +450,8 @@ func (r *run) shift(ctx context.Context, m *model, scenes []*scene) ([]shiftLine
 					return nil, err
 				}
 			}
-			r.progress.End()
 			for i := range lines {
-				lines[i].Suite = "shift"
-				if err := out.Encode(lines[i]); err != nil {
+				if err := r.print(lines[i]); err != nil {
 					return nil, err
 				}
 			}

@@ -137,7 +137,12 @@ func shiftTables(all lineSet) string {
 	row("seconds until right after a switch, median", func(l lineSet) string { return optional(l, func(x *shiftLine) *float64 { return x.SwitchS }) })
 	row("never right after a switch, %", func(l lineSet) string { return optional(l, func(x *shiftLine) *float64 { return x.Never }) })
 	row("seconds until right after a degradation, median", func(l lineSet) string { return optional(l, func(x *shiftLine) *float64 { return x.RecoverS }) })
-	row("poison's loss, points", func(l lineSet) string { return optional(l, func(x *shiftLine) *float64 { return x.PoisonLoss }) })
+	row("poison's loss, points", func(l lineSet) string {
+		return optional(l.harmed("poisoned"), func(x *shiftLine) *float64 { return x.Loss })
+	})
+	row("loss by 500 frames of nothing listed, points", func(l lineSet) string {
+		return optional(l.harmed("absent"), func(x *shiftLine) *float64 { return x.Loss })
+	})
 	row("ms a frame, largest", func(l lineSet) string {
 		return fmt.Sprintf("%.3f", slices.Max(l.values(func(x *shiftLine) float64 { return x.MS })))
 	})
@@ -145,7 +150,7 @@ func shiftTables(all lineSet) string {
 		return fmt.Sprintf("%.0f", slices.Max(l.values(func(x *shiftLine) float64 { return float64(x.StateBytes) })))
 	})
 
-	if aims := shiftAims(all); len(aims) > 0 {
+	if aims := shiftAims(all.where(func(x *shiftLine) bool { return x.Suite == "shift" })); len(aims) > 0 {
 		b.WriteString("\n## What was aimed at, for stream\n\n| what | wanted | got | |\n|---|---|---|---|\n")
 		for _, a := range aims {
 			met := "missed"
@@ -209,6 +214,11 @@ func (a *aim) met() bool {
 		return a.got >= a.want
 	}
 	return a.got <= a.want
+}
+
+// harmed are lines with a loss.
+func (l lineSet) harmed(stream string) lineSet {
+	return l.where(func(x *shiftLine) bool { return x.Stream == stream && x.Loss != nil })
 }
 
 // shiftAims are those aims of which there are lines.
@@ -276,8 +286,8 @@ func shiftAims(all lineSet) (aims []aim) {
 	add(stills, "stills: calibration error over zero-shot's", "<=", 0, func(l lineSet) float64 {
 		return l.mean(func(x *shiftLine) float64 { return x.ECE - x.ZeroShotECE })
 	})
-	add(stream.where(func(x *shiftLine) bool { return x.PoisonLoss != nil }), "poisoned: points lost over the next 200 frames", "<=", 3, func(l lineSet) float64 {
-		return l.mean(func(x *shiftLine) float64 { return *x.PoisonLoss })
-	})
+	loss := func(l lineSet) float64 { return l.mean(func(x *shiftLine) float64 { return *x.Loss }) }
+	add(stream.harmed("poisoned"), "poisoned: points lost over the next 200 frames", "<=", 3, loss)
+	add(stream.harmed("absent"), "500 frames of nothing listed: points lost", "<=", 1, loss)
 	return aims
 }

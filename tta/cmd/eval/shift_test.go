@@ -111,8 +111,9 @@ func TestShift(t *testing.T) {
 	lines, _ := shiftOn(t, root, keep, m, few)
 
 	// cifar10: 3 conditions of 7 cells, 3 more of the corruption; hands whole: 3
-	// camera and, there being 50 frames and more, 3 recover; in halves and objects 3.
-	if want := 3 * (3*7 + 3 + 6 + 3*3); len(lines) != want {
+	// camera, an absence and, there being 50 frames and more, 3 recover; in halves
+	// and objects 3 and an absence, where there are two clips.
+	if want := 3 * (3*7 + 3 + 7 + 4 + 3 + 3); len(lines) != want {
 		t.Errorf("%d lines, want %d", len(lines), want)
 	}
 	streams := map[string]bool{}
@@ -127,7 +128,7 @@ func TestShift(t *testing.T) {
 		if l.Set == "cifar10" && l.Stream == "shuffled" && l.Shift == "none" && (l.N != 60 || l.ZeroShotTop1 != 80) {
 			t.Errorf("%+v", l)
 		}
-		if (l.PoisonLoss != nil) != (l.Stream == "poisoned") || (l.RecoverS != nil) != (l.Stream == "recover") {
+		if (l.Loss != nil) != (l.Stream == "poisoned" || l.Stream == "absent") || (l.RecoverS != nil) != (l.Stream == "recover") {
 			t.Errorf("%+v", l)
 		}
 		// Person h1's clips are shown as they are called: all frames right, at once.
@@ -135,7 +136,7 @@ func TestShift(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	for _, name := range []string{"shuffled", "block", "video", "imbalanced", "few", "drift", "sudden", "recurring", "poisoned", "camera", "recover"} {
+	for _, name := range []string{"shuffled", "block", "video", "imbalanced", "few", "drift", "sudden", "recurring", "poisoned", "camera", "recover", "absent"} {
 		if !streams[name] {
 			t.Errorf("no stream %s", name)
 		}

@@ -21,7 +21,8 @@ type run struct {
 	limit, jobs                                          int
 	streamOptions
 
-	lines    []any // printed so far
+	lines    []any  // printed so far
+	table    string // of a suite that makes its own
 	stdout   io.Writer
 	stderr   io.Writer
 	progress *progress.Bar

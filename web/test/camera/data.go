@@ -51,7 +51,28 @@ func Classes(file string) ([]string, error) {
 // condition, frames a second, frames), then <clip>/<number>.jpg in order. A
 // clip gets as many frames as it is held, no more.
 func Clips(file string) ([]Shot, error) {
+	return clips(file, func(_ string, rate float64, at, _ int) bool { return float64(at) <= Hold*rate })
+}
+
+// Parts reads of such a tar the clips whose names begin with prefix, and of each
+// what lies between two shares of its frames; a part is played so fast that it
+// is seen in full.
+func Parts(file, prefix string, from, to float64) ([]Shot, error) {
+	shots, err := clips(file, func(clip string, _ float64, at, frames int) bool {
+		share := float64(at) / float64(frames)
+		return strings.HasPrefix(clip, prefix) && share >= from && share < to
+	})
+	shots = slices.DeleteFunc(shots, func(s Shot) bool { return len(s.Pictures) == 0 })
+	for i := range shots {
+		shots[i].Rate = float64(len(shots[i].Pictures)) / Hold
+	}
+	return shots, err
+}
+
+// clips reads the frames that are wanted: frame at of so many, from 0.
+func clips(file string, wanted func(clip string, rate float64, at, frames int) bool) ([]Shot, error) {
 	var shots []Shot
+	var frames, read []int // of each
 	index := map[string]int{}
 	err := walk(file, func(name string, r io.Reader) error {
 		if name == "clips.tsv" {
@@ -64,16 +85,23 @@ func Clips(file string) ([]Shot, error) {
 				if err != nil {
 					return fmt.Errorf("camera: clips.tsv in %s: %w", file, err)
 				}
+				n, err := strconv.Atoi(f[5])
+				if err != nil {
+					return fmt.Errorf("camera: clips.tsv in %s: %w", file, err)
+				}
 				index[f[0]] = len(shots)
-				shots = append(shots, Shot{Label: f[1], Rate: rate})
+				shots, frames, read = append(shots, Shot{Label: f[1], Rate: rate}), append(frames, n), append(read, 0)
 			}
 			return nil
 		}
-		i, ok := index[path.Dir(name)]
+		clip := path.Dir(name)
+		i, ok := index[clip]
 		if !ok {
 			return fmt.Errorf("camera: %s in %s is in no clip", name, file)
 		}
-		if float64(len(shots[i].Pictures)) > Hold*shots[i].Rate {
+		at := read[i]
+		read[i]++
+		if !wanted(clip, shots[i].Rate, at, frames[i]) {
 			return nil
 		}
 		img, _, err := image.Decode(r)

@@ -1,0 +1,21 @@
+package tta
+
+// Ablations are stream without one of its parts each: for eval, which shows
+// what a part is worth, and not in Methods. A program that wants them by name
+// appends them to Methods.
+var Ablations = []Method{
+	ablation("cache", "Lqa's caches.", noCache),
+	ablation("cut", "Shots: every frame is one.", noCut),
+	ablation("balance", "Balance: one offset for all believed labels.", noBalance),
+	ablation("offset", "The offset.", noOffset),
+	ablation("evidence", "The evidence gate.", noEvidence),
+	ablation("autocorrelation", "The autocorrelation gate.", noAutocorrelation),
+	ablation("margin", "The margin guard: the offset is full where the model is sure too.", noMargin),
+	ablation("drift", "Forgetting when the mean doubt jumps.", noDrift),
+	ablation("int8", "Rounding: the caches hold floats.", floatKeys),
+}
+
+func ablation(part, doc string, off int) Method {
+	return Method{"stream-no" + part, "Stream without " + part, "Without: " + doc,
+		func(s Space) Adapter { return makeStream(s, off) }}
+}

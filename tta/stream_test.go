@@ -1,0 +1,185 @@
+package tta
+
+import (
+	"math/rand/v2"
+	"testing"
+
+	"lqa/quant/numeric"
+)
+
+// camera is a stream of shots: in each, frames of one thing whose looks wander
+// and whose answers err together. It returns frames and true labels.
+func camera(s Space, shots, length int, seed uint64) (frames []Frame, labels []int) {
+	r := rand.New(rand.NewPCG(seed, 8))
+	d := len(s.Labels[0])
+	for range shots {
+		label := r.IntN(len(s.Labels))
+		thing := randomUnit(r, d)
+		for i, v := range s.Labels[label] {
+			thing[i] += float32(0.3 * v)
+		}
+		drift := make([]float32, d)
+		for range length {
+			f := randomUnit(r, d)
+			for i := range f {
+				drift[i] = float32(0.8*drift[i]) + float32(0.45*f[i])
+				f[i] = thing[i] + drift[i]
+			}
+			numeric.Normalize(f)
+			frames = append(frames, at(Frame{Embedding: f, Logits: logitsOf(s, f)}, len(frames)))
+			labels = append(labels, label)
+		}
+	}
+	return frames, labels
+}
+
+// answers runs a over frames and returns how many it gets right, how often its
+// answer changes, and the model's own numbers.
+func answers(a Adapter, frames []Frame, labels []int) (right, changes, zero, zeroChanges int) {
+	out := make([]float32, len(frames[0].Logits))
+	last, lastZero := -1, -1
+	for i, f := range frames {
+		a.Adapt(out, f)
+		best, own := argmax(out), argmax(f.Logits)
+		if best == labels[i] {
+			right++
+		}
+		if own == labels[i] {
+			zero++
+		}
+		if best != last {
+			changes++
+		}
+		if own != lastZero {
+			zeroChanges++
+		}
+		last, lastZero = best, own
+	}
+	return
+}
+
+// TestStream_Camera: on shots stream is right more often than the model and
+// changes its answer a third as often.
+func TestStream_Camera(t *testing.T) {
+	s := testSpace(8, 48, 24)
+	frames, labels := camera(s, 60, 25, 1)
+	right, changes, zero, zeroChanges := answers(newStream(s), frames, labels)
+	t.Logf("%d of %d right, the model %d; %d changes, the model %d", right, len(frames), zero, changes, zeroChanges)
+	if right < zero+len(frames)/25 {
+		t.Errorf("%d of %d right, the model %d: want 4%% more", right, len(frames), zero)
+	}
+	if 3*changes > zeroChanges {
+		t.Errorf("%d changes of the answer, the model %d", changes, zeroChanges)
+	}
+}
+
+// TestStream_Shuffled: where frames have nothing to do with each other it leaves
+// the answers nearly alone: the guard.
+func TestStream_Shuffled(t *testing.T) {
+	s := testSpace(8, 48, 24)
+	frames, labels := camera(s, 1000, 1, 2)
+	right, _, zero, _ := answers(newStream(s), frames, labels)
+	if right < zero-10 {
+		t.Errorf("%d of 1000 right, the model %d", right, zero)
+	}
+}
+
+// TestStream_Cut: within a shot the belief gathers, and the first frame of
+// another one answers for itself.
+func TestStream_Cut(t *testing.T) {
+	s := testSpace(6, 48, 24)
+	frames, _ := camera(s, 12, 25, 3)
+	a := makeStream(s, 0)
+	out := make([]float32, 6)
+	kept, cuts := 0, 0
+	for i, f := range frames {
+		a.Adapt(out, f)
+		switch {
+		case i%25 == 0 && i > 0 && a.same < 0.5:
+			cuts++
+		case i%25 != 0 && a.same > 0.5:
+			kept++
+		}
+	}
+	if cuts < 10 || kept < 12*24*8/10 {
+		t.Errorf("%d of 11 cuts found, %d of %d frames within shots known as such", cuts, kept, 12*24)
+	}
+}
+
+// TestStream_Blocks: pictures that differ but show one label again and again
+// open the gates.
+func TestStream_Blocks(t *testing.T) {
+	s := testSpace(8, 48, 24)
+	var frames []Frame
+	var labels []int
+	all, of := camera(s, 4000, 1, 4)
+	for block := range 40 {
+		n := 0
+		for i := range all {
+			if of[i] == block%8 && n < 20 {
+				frames, labels = append(frames, at(all[i], len(frames))), append(labels, of[i])
+				of[i] = -1
+				n++
+			}
+		}
+	}
+	a := makeStream(s, 0)
+	right, _, zero, _ := answers(a, frames, labels)
+	if a.w < 0.5 || right < zero+len(frames)/25 {
+		t.Errorf("persistence %v, %d of %d right, the model %d", a.w, right, len(frames), zero)
+	}
+}
+
+// TestStream_Drift: when the mean doubt jumps, the offset is nearly forgotten.
+func TestStream_Drift(t *testing.T) {
+	s := testSpace(6, 48, 24)
+	clear, _ := camera(s, 150, 1, 5)
+	for i := range clear { // sure of itself
+		clear[i].Logits[argmax(clear[i].Logits)] += 9
+	}
+	a := makeStream(s, 0)
+	out := make([]float32, 6)
+	sum := func() (n float32) {
+		for _, w := range a.weight {
+			n += w
+		}
+		return
+	}
+	for _, f := range clear {
+		a.Adapt(out, f)
+	}
+	before, least := sum(), sum()
+	for _, f := range clear[:40] {
+		f.Logits = make([]float32, 6) // and not at all
+		a.Adapt(out, f)
+		least = min(least, sum())
+	}
+	if least > before/2 {
+		t.Errorf("weight of the offset %v, at the least %v after a jump", before, least)
+	}
+}
+
+// TestStream_Frozen: a frozen stream answers, but its caches and offset stay.
+func TestStream_Frozen(t *testing.T) {
+	s := testSpace(6, 48, 24)
+	frames, _ := camera(s, 8, 25, 6)
+	a := makeStream(s, 0)
+	out := make([]float32, 6)
+	for _, f := range frames[:100] {
+		a.Adapt(out, f)
+	}
+	entries, table, doubt := a.cache.AppendState(nil)[16:], append([]float32(nil), a.table...), a.slow
+	for _, f := range frames[100:] {
+		f.Frozen = true
+		a.Adapt(out, f)
+		if a.Report().Entered != -1 {
+			t.Fatal("a frozen frame entered the cache")
+		}
+	}
+	if string(entries) != string(a.cache.AppendState(nil)[16:]) || differ(table, a.table) || a.slow != doubt {
+		t.Error("a frozen stream learned")
+	}
+	if a.Report().Shift == 0 {
+		t.Error("a frozen stream does not adapt")
+	}
+}

@@ -1,0 +1,250 @@
+package tta
+
+import (
+	"bytes"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"lqa/quant/numeric"
+)
+
+// room returns a frame of label's thing as a room shows it: the room is in all
+// frames, the thing's look in none of the label's embedding.
+func room(r *rand.Rand, place, thing []float32, noise float32) []float32 {
+	f := randomUnit(r, len(place))
+	for i := range f {
+		f[i] = float32(noise*f[i]) + float32(0.6*place[i]) + thing[i]
+	}
+	numeric.Normalize(f)
+	return f
+}
+
+// taughtSession teaches n frames of each of the first labels; frames returns
+// test frames of all labels in the same place.
+func taughtSession(t *testing.T, labels, taught, n int) (s *Session, frames [][]float32, of []int) {
+	s = newTestSession(t, labels, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+	r := rand.New(rand.NewPCG(4, 4))
+	place := randomUnit(r, 64)
+	for l := range labels {
+		thing := randomUnit(r, 64)
+		for range n {
+			f := room(r, place, thing, 0.35)
+			if l < taught {
+				if _, err := s.Teach(l, f); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		for range 20 {
+			frames, of = append(frames, room(r, place, thing, 0.35)), append(of, l)
+		}
+	}
+	return s, frames, of
+}
+
+// score counts right answers of the model and of the taught session for labels
+// lo to hi-1.
+func score(t *testing.T, s *Session, frames [][]float32, of []int, lo, hi int) (zero, taught int) {
+	var out Result
+	for i, f := range frames {
+		if of[i] < lo || of[i] >= hi {
+			continue
+		}
+		if err := s.Still(f, &out); err != nil {
+			t.Fatal(err)
+		}
+		if out.ZeroShot.Best() == of[i] {
+			zero++
+		}
+		if out.Adapted.Best() == of[i] {
+			taught++
+		}
+	}
+	return
+}
+
+// TestTeach_All: three frames a label teach things that the model does not know.
+func TestTeach_All(t *testing.T) {
+	s, frames, of := taughtSession(t, 5, 5, 3)
+	if zero, taught := score(t, s, frames, of, 0, 5); taught < 95 || zero > 60 {
+		t.Errorf("%d of 100 right, the model %d", taught, zero)
+	}
+}
+
+// TestTeach_One: the label that was taught gains, and those that were not lose
+// nearly nothing.
+func TestTeach_One(t *testing.T) {
+	s, frames, of := taughtSession(t, 5, 1, 3)
+	if zero, taught := score(t, s, frames, of, 0, 1); taught <= zero || taught < 15 {
+		t.Errorf("taught label: %d of 20 right, the model %d", taught, zero)
+	}
+	if zero, taught := score(t, s, frames, of, 1, 5); taught < zero-2 {
+		t.Errorf("other labels: %d of 80 right, the model %d", taught, zero)
+	}
+}
+
+// TestTeach_ElsewhereLimited: in another room a confident answer stands, whatever
+// was taught, and labels not taught keep their probability.
+func TestTeach_ElsewhereLimited(t *testing.T) {
+	s, _, _ := taughtSession(t, 5, 4, 3)
+	r := rand.New(rand.NewPCG(9, 9))
+	var out Result
+	for range 50 {
+		f := randomUnit(r, 64)
+		label := r.IntN(5)
+		for i, v := range s.space.Labels[label] {
+			f[i] += float32(2 * v)
+		}
+		numeric.Normalize(f)
+		if err := s.Still(f, &out); err != nil {
+			t.Fatal(err)
+		}
+		if out.ZeroShot.P[label] > 0.999 && out.Adapted.Best() != label {
+			t.Errorf("label %d had %v, now %v", label, out.ZeroShot.P, out.Adapted.P)
+		}
+		near(t, "untaught", out.Adapted.P[4:], out.ZeroShot.P[4:], 1e-3)
+	}
+}
+
+// TestTeach_Replace: the seventh example takes the oldest one's place, an
+// example can be taken back, and its place is free again.
+func TestTeach_Replace(t *testing.T) {
+	s := newTestSession(t, 3, 8, nil)
+	r := rand.New(rand.NewPCG(1, 1))
+	var first Taught
+	for i := range MaxTaught + 1 {
+		got, err := s.Teach(1, randomUnit(r, 8))
+		if err != nil {
+			t.Fatal(err)
+		}
+		switch {
+		case i == 0:
+			first = got
+			fallthrough
+		case i < MaxTaught:
+			if got.Replaced != 0 || got.Label != 1 || got.ID != uint32(i+1) {
+				t.Errorf("example %d: %+v", i, got)
+			}
+		case got.Replaced != first.ID:
+			t.Errorf("the seventh replaced %d, not %d", got.Replaced, first.ID)
+		}
+	}
+	list := s.Taught(nil)
+	if len(list) != MaxTaught || list[0].ID != 2 || list[5].ID != 7 {
+		t.Fatalf("kept %+v", list)
+	}
+	slots := map[int]bool{}
+	for _, e := range s.Exemplars(nil) {
+		if !e.Taught || e.Label != 1 || e.Slot < 3*3+6 || e.Slot >= 3*3+12 {
+			t.Errorf("exemplar %+v", e)
+		}
+		slots[e.Slot] = true
+	}
+	if len(slots) != MaxTaught {
+		t.Errorf("%d places", len(slots))
+	}
+	if err := s.Unteach(first.ID); !errors.Is(err, ErrTaught) {
+		t.Errorf("taking back what was replaced: %v", err)
+	}
+	if err := s.Unteach(4); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := s.Teach(1, randomUnit(r, 8)); err != nil || got.Replaced != 0 || got.ID != 8 {
+		t.Errorf("after taking one back: %+v, %v", got, err)
+	}
+	for _, l := range []int{-1, 3} {
+		if _, err := s.Teach(l, randomUnit(r, 8)); !errors.Is(err, ErrLabel) {
+			t.Errorf("label %d: %v", l, err)
+		}
+	}
+	if _, err := s.Teach(0, []float32{2, 0, 0, 0, 0, 0, 0, 0}); !errors.Is(err, ErrNorm) {
+		t.Errorf("long embedding: %v", err)
+	}
+}
+
+// TestTeach_Undone: without examples the answers are the model's to the bit.
+func TestTeach_Undone(t *testing.T) {
+	s, frames, _ := taughtSession(t, 4, 4, 2)
+	var before, after Result
+	if err := s.Still(frames[0], &before); err != nil {
+		t.Fatal(err)
+	}
+	if !differ(before.Adapted.P, before.ZeroShot.P) {
+		t.Error("teaching changed nothing")
+	}
+	for _, e := range s.Taught(nil) {
+		if err := s.Unteach(e.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Still(frames[0], &after)
+	if differ(after.Adapted.P, after.ZeroShot.P) {
+		t.Error("what was taught is not undone")
+	}
+}
+
+// TestTeach_State: what was taught travels with the state, and Reset keeps it.
+func TestTeach_State(t *testing.T) {
+	a, frames, _ := taughtSession(t, 4, 3, 4)
+	a.SetAdapter("stream")
+	var ra, rb Result
+	for _, f := range frames[:30] {
+		a.Frame(0, f, &ra)
+	}
+	state := a.AppendState(nil)
+	b := newTestSession(t, 4, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+	if err := b.Restore(state); err != nil {
+		t.Fatal(err)
+	}
+	if !bytes.Equal(b.AppendState(nil), state) {
+		t.Error("the restored state differs")
+	}
+	for _, f := range frames[30:] {
+		a.Frame(0, f, &ra)
+		b.Frame(0, f, &rb)
+		if differ(ra.Adapted.P, rb.Adapted.P) {
+			t.Fatal("the restored session answers otherwise")
+		}
+	}
+	a.Reset()
+	if n := len(a.Taught(nil)); n != 12 {
+		t.Errorf("%d examples after Reset, want 12", n)
+	}
+	a.ResetAll()
+	if n := len(a.Taught(nil)); n != 0 {
+		t.Errorf("%d examples after ResetAll", n)
+	}
+	if got, _ := a.Teach(0, frames[0]); got.ID != 13 {
+		t.Errorf("ID %d after ResetAll: used again", got.ID)
+	}
+}
+
+// TestSession_Exemplars: frames that entered the cache are reported by number and
+// place, and a frozen session's frames do not enter.
+func TestSession_Exemplars(t *testing.T) {
+	s := newTestSession(t, 4, 16, func(c *SessionConfig) { c.Adapter = "stream" })
+	var r Result
+	entered := map[int]uint32{}
+	for i, f := range testStream(s.space, 60, 1) {
+		s.Freeze(i >= 40)
+		if err := s.Frame(0, f.Embedding, &r); err != nil {
+			t.Fatal(err)
+		}
+		if e := r.Report.Entered; e >= 0 {
+			if i >= 40 {
+				t.Errorf("frozen frame %d entered slot %d", i, e)
+			}
+			entered[e] = uint32(i + 1)
+		}
+	}
+	list := s.Exemplars(nil)
+	if len(list) != len(entered) || len(list) == 0 {
+		t.Fatalf("%d exemplars, %d entered", len(list), len(entered))
+	}
+	for _, e := range list {
+		if entered[e.Slot] != e.Frame || e.Label != e.Slot/3 || e.Weight <= 0 {
+			t.Errorf("%+v, entered by frame %d", e, entered[e.Slot])
+		}
+	}
+}
