@@ -1,6 +1,6 @@
 """The bank of names that the head is taught with, their embeddings, and the centre of the text space.
 
-OUT/bank.npz: E and P [names, 512] (P: from Apache-2.0 rows alone, as in the ready table), C [captions, 512], unit length,
+OUT/bank.npz: E and P [names, 512] (P: from Apache-2.0 rows alone), C [captions, 512], unit length,
 not centred; centre [512]. OUT/bank.json: the names and captions.
 """
 import json

@@ -34,7 +34,7 @@ def main():
     sides = {
         "shipped": lambda names: np.stack([ready[n] if n in ready else towered(n) for n in names]),
         "tower": lambda names: np.stack([towered(n) for n in names]),
-        "teacher": lambda names: text_space.unit(text_space.embed(names) - centre),
+        "teacher": lambda names: text_space.unit(text_space.embed(names, data.PERMISSIVE) - centre),
     }
     image = head.Embedder({k: v.numpy() for k, v in r.t.items() if k.startswith("image.")})
 

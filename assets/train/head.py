@@ -223,7 +223,7 @@ class Teaching:
 
     def __init__(self, d, device="cpu"):
         t = lambda a: torch.as_tensor(a, device=device)
-        # Batches take turns with the embeddings that the bag learns and those of the ready table: the model serves both.
+        # Batches take turns with the embeddings from all tables and those from Apache-2.0 rows: two wordings of each name.
         self.texts = [t(d.text).float(), t(d.ready).float()]
         self.captions, self.clip, self.imagenet = t(d.captions).float(), t(d.clip).float(), t(d.to_bank[d.known()])
         own = np.concatenate([d.own, np.isin(np.arange(len(d.text)), d.to_bank)[None]])  # the last: synthetic features
