@@ -33,12 +33,10 @@ func Root(ctx context.Context) (string, error) {
 
 // lean compiles without inlining what runs seldom, Go's runtime included, since a
 // frame allocates next to nothing: 9% less to download. The last pattern that
-// fits a package holds, so what loops for every frame stays inlined; adapters
-// take a tenth of a millisecond either way.
+// fits a package holds, so what loops for every frame stays inlined.
 var lean = []string{
 	"-gcflags=lqa/...=-l", "-gcflags=runtime=-l", "-gcflags=strings=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
-	"-gcflags=slices=-l", "-gcflags=syscall/js=-l", "-gcflags=encoding/binary=-l", "-gcflags=sync=-l", "-gcflags=internal/runtime/atomic=-l",
-	"-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=",
+	"-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=", "-gcflags=lqa/tta/...=",
 }
 
 // Build makes out from the repository at root: web/, the engine (lqa.wasm),
