@@ -3,11 +3,13 @@
 package random
 
 import (
+	"compress/gzip"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"hash/fnv"
 	"io"
+	"io/fs"
 	"math"
 	"math/rand/v2"
 	"strings"
@@ -38,6 +40,20 @@ var (
 	CLIP      = clip.Text{Kind: "transformer", Vocab: 49408, Width: 512, Context: 77, EOS: 49407, TokenShards: clip.TokenShard, Templates: Stub.Templates, Defaults: Stub.Defaults,
 		Transformer: clip.Transformer{Layers: 12, Heads: 8, MLP: 2048, Activation: "quick_gelu", Eps: 1e-5}}
 )
+
+// Merges are the vocabulary of CLIP, OpenAI's byte pairs, of the repository root.
+func Merges(root fs.FS) ([]byte, error) {
+	f, err := root.Open("quant/clip/testdata/merges.txt.gz")
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	z, err := gzip.NewReader(f)
+	if err != nil {
+		return nil, err
+	}
+	return io.ReadAll(z)
+}
 
 // Input is a model of width 512 for convert.Convert. The same configuration
 // gives the same weights; they keep activations' variance near 1 from layer to

@@ -3,7 +3,6 @@ package main
 import (
 	"bufio"
 	"cmp"
-	"compress/gzip"
 	"context"
 	_ "embed"
 	"encoding/json"
@@ -158,7 +157,7 @@ func ratio(of, by memoryResult) float64 {
 
 // writeRandom writes CLIP with random weights.
 func writeRandom(name string, o convert.Options) (err error) {
-	vocab, err := merges()
+	vocab, err := random.Merges(os.DirFS("."))
 	if err != nil {
 		return err
 	}
@@ -173,20 +172,6 @@ func writeRandom(name string, o convert.Options) (err error) {
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	return convert.Convert(f, in, o)
-}
-
-// merges are OpenAI's byte pairs.
-func merges() ([]byte, error) {
-	f, err := os.Open(filepath.Join("quant", "clip", "testdata", "merges.txt.gz"))
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
-	if err != nil {
-		return nil, err
-	}
-	return io.ReadAll(z)
 }
 
 // measureMemory does in this process what a page's worker does: the file as a

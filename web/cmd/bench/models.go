@@ -2,9 +2,7 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"fmt"
-	"io"
 	"os"
 	"path/filepath"
 	"slices"
@@ -55,16 +53,8 @@ func (d dirs) loadModel(root, name string) (*model, error) {
 	side, vocab, kinds := random.Stub, random.StubVocab, lowFirst
 	if text {
 		side, kinds = random.CLIP, fourBit
-		f, err := os.Open(filepath.Join(root, "quant", "clip", "testdata", "merges.txt.gz"))
-		if err != nil {
-			return nil, err
-		}
-		defer f.Close()
-		z, err := gzip.NewReader(f)
-		if err != nil {
-			return nil, err
-		}
-		if vocab, err = io.ReadAll(z); err != nil {
+		var err error
+		if vocab, err = random.Merges(os.DirFS(root)); err != nil {
 			return nil, err
 		}
 	}
