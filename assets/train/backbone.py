@@ -1,6 +1,11 @@
 """EfficientNet-Lite2 with its public ImageNet weights (Apache-2.0), batch norms folded into the convolutions."""
+import json
+import os
+from pathlib import Path
+
 import numpy as np
 import torch
+from safetensors.numpy import load_file
 
 SIZE = 192  # pixels a side that the model ships with
 
@@ -48,12 +53,6 @@ def fold(net, size=SIZE):
 def tower():
     """What training starts from: (image part of model.json, tensors). With LQA_WARM, a float model directory, the tower and
     classifier are that one's (warm.py makes one of a .shq)."""
-    import json
-    import os
-    from pathlib import Path
-
-    from safetensors.numpy import load_file
-
     if not (warm := os.environ.get("LQA_WARM")):
         return fold(load())
     tensors = load_file(Path(warm) / "model.safetensors")

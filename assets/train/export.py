@@ -31,7 +31,7 @@ def ready_names():
     rarest = lambda n: max(rank.convert_tokens_to_ids(rank.tokenize(n)))
     plain = lambda names: [n for n in names if not set(n) & set("(/)")]
     listed = sorted(plain(table.detic), key=lambda n: (-table.common[n], rarest(n), n))
-    signs = [n for n in [*sum(data.ALSO.values(), []), *data.BESIDE]]
+    signs = [*sum(data.ALSO.values(), []), *data.BESIDE]
     things = sorted(plain(wordnet.nouns()), key=lambda n: (rarest(n), n))
     return sorted(list(dict.fromkeys(DEFAULTS + desk + list(text_space.ALIASES) + signs + plain(data.imagenet()) + listed + things))[:READY])
 
