@@ -70,7 +70,7 @@ func command(stdout, stderr io.Writer) *cli.Command {
    eval --suite zero-shot --sets cifar10,hands --limit 200   a quick look
    eval --suite zero-shot --model build/float.shq         another model
    eval --suite zero-shot --markdown build/zero-shot.md   a table as well
-   eval --suite camera --model build/float.shq          how another one bears it
+   eval --suite camera --model build/float.shq            how another model bears it
    eval --suite shift --sets cifar10 --pool 100 --plots build/plots   adapters, a quick look
    eval --features img.npy --text txt.npy --labels y.npy --scale 100   your own embeddings
 
