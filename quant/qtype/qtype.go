@@ -131,14 +131,22 @@ func PanelIndex(n, k, K int) int {
 func QuantizeRow(dst []int8, x []float32) float32 {
 	var m float32
 	for _, v := range x {
-		m = max(m, float32(math.Abs(float64(v))))
+		if a := float32(math.Abs(float64(v))); a > m { // not max, which js/wasm calls
+			m = a
+		}
 	}
 	scale := numeric.RoundFloat16(m / 127)
 	if scale < 0x1p-24 { // zero row, or below the smallest half
 		scale = 0x1p-24
 	}
 	for i, v := range x {
-		dst[i] = int8(max(-127, min(127, math.RoundToEven(float64(v)/float64(scale)))))
+		code := math.RoundToEven(float64(v) / float64(scale))
+		if code > 127 {
+			code = 127
+		} else if code < -127 {
+			code = -127
+		}
+		dst[i] = int8(code)
 	}
 	return scale
 }
