@@ -84,6 +84,7 @@ const (
 	opAttentionF32
 	opAttentionPackQN16
 	opAttentionQN16
+	opVote
 )
 
 // Kernels is the one list: the module, the tests and the benchmarks range over
@@ -143,6 +144,7 @@ var Kernels = []Kernel{
 	{opAttentionF32, "attention_f32_f32_f32_4x8_simd", emitAttention(true)},
 	{opAttentionPackQN16, "attentionpack_f32_qn16_8x8c2_simd", emitAttentionPackQN16},
 	{opAttentionQN16, "attention_qn16_qn16_f32_4x8c2_simd", emitAttention(false)},
+	{opVote, "vote_q8r_q8r_f32_1x4c8_simd", emitVote},
 }
 
 // Kernel is one entry: a command's code, its name and its emitter, which

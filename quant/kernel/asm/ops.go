@@ -196,6 +196,8 @@ var (
 
 	V128And = op2("v128.and", simd|78, V128, V128, V128)
 	V128Or  = op2("v128.or", simd|80, V128, V128, V128)
+
+	V128AnyTrue = op1("v128.any_true", simd|83, I32, V128)
 )
 
 var shuffle = declare("i8x16.shuffle", simd|13, V128, immShuffle, V128, V128)

@@ -176,7 +176,7 @@ func (b *bench) rows(m, n, stride int, spread float32) []float32 {
 var cases = map[string]func(*testing.T, func() device.Host){
 	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "codes": codes, "first": first,
 	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "softmax": softmax, "gate": gate, "gelu": gelu, "quickgelu": quickGELU,
-	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch,
+	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch, "vote": vote,
 }
 
 // Run runs the whole suite; newHost gives a fresh host for each case.
@@ -356,6 +356,66 @@ func gather(t *testing.T, newHost func() device.Host) {
 			}
 		})
 	}
+}
+
+func vote(t *testing.T, newHost func() device.Host) {
+	for _, s := range []struct{ n, k int }{{1, 1}, {3, 7}, {4, 8}, {5, 9}, {9, 16}, {13, 97}, {40, 512}} {
+		for _, fill := range []string{"random", "least", "most", "none"} {
+			t.Run(fmt.Sprint(s, fill), func(t *testing.T) { newBench(t, newHost()).vote(s.n, s.k, fill) })
+		}
+	}
+}
+
+// vote fills with random codes, or with products all as small or as large as
+// there are; with random or "none", some rows or all have no scale.
+func (b *bench) vote(n, k int, fill string) {
+	n4, k8 := qtype.RoundUp(n, 4), qtype.RoundUp(k, 8)
+	code := func(sign int) int8 {
+		switch fill {
+		case "least":
+			return int8(127 * sign)
+		case "most":
+			return 127
+		}
+		return int8(b.rng.IntN(255) - 127)
+	}
+	scale := func() float32 {
+		switch {
+		case fill == "none" || fill == "random" && b.rng.IntN(2) == 0:
+			return 0
+		case fill == "random":
+			return b.rng.Float32() / 40
+		}
+		return 1
+	}
+	x, keys := make([]int8, k8), make([]int8, n4*k8)
+	xScale, scales, beta := b.rng.Float32()/40, make([]float32, n4), 5*b.rng.Float32()
+	for i := range k {
+		x[i] = code(-1)
+	}
+	for r := range n {
+		for i := range k {
+			keys[r*k8+i] = code(1)
+		}
+		scales[r] = scale()
+	}
+	xBytes := append(f32bytes([]float32{xScale}), make([]byte, kernel.VoteHead-4)...)
+	keyBytes := make([]byte, len(keys))
+	for _, v := range x {
+		xBytes = binary.LittleEndian.AppendUint16(xBytes, uint16(int16(v)))
+	}
+	for i, v := range keys {
+		keyBytes[i] = byte(v)
+	}
+	want := b.rows(1, n4, n4, 1) // what is there before
+	c := kernel.Vote{X: b.in(xBytes), Keys: b.in(keyBytes), Scales: b.f32(scales), Y: b.inOut(f32bytes(want)), N: n, K: k, Beta: beta}
+	b.run(c)
+	for r := range want {
+		if g := r / 4 * 4; scales[g] != 0 || scales[g+1] != 0 || scales[g+2] != 0 || scales[g+3] != 0 {
+			want[r] = kernel.RefVote(x, keys[r*k8:(r+1)*k8], xScale, scales[r], beta)
+		}
+	}
+	same(b.t, "y", b.f32at(c.Y, n4), want)
 }
 
 func softmaxPool(t *testing.T, newHost func() device.Host) {
