@@ -77,9 +77,11 @@ type lqa struct {
 	seen     uint32            // frames since Reset; stays at its largest
 	when     []uint32          // [C·3] number of the frame in a positive slot
 
-	frame exemplar  // f, rounded as keys are
-	p     []float32 // [C] softmax of the logits
-	down  []float32 // [C] Σ over the negative cache
+	kernels *kernels  // nil: none
+	frame   exemplar  // f, rounded as keys are
+	p       []float32 // [C] softmax of the logits
+	like    []float32 // [C·5] e^(-β(1 - f·key)) of the keys of pos, then of neg
+	down    []float32 // [C] Σ over the negative cache
 
 	// Of the last frame; not part of the state.
 	shift   float32
@@ -96,7 +98,7 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 	if c > 0 {
 		d = len(s.Labels[0])
 	}
-	return &lqa{
+	a := &lqa{
 		scale: s.Scale, c: c, d: d,
 		pos:    newCache(c, lqaPositives, d, floatKeys),
 		neg:    newCache(c, lqaNegatives, d, floatKeys),
@@ -106,8 +108,19 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		votes:  make([]float32, c*lqaPositives), entered: -1,
 		frame: exemplar{codes: make([]int8, d)},
 		p:     make([]float32, c),
+		like:  make([]float32, c*(lqaPositives+lqaNegatives)),
 		down:  make([]float32, c),
 	}
+	a.neg.first = len(a.pos.scale)
+	if !floatKeys {
+		a.kernels = s.kernels
+	}
+	return a
+}
+
+// lqaKeys are the keys for so many labels, as kernels have them.
+func lqaKeys(labels int) []KeySet {
+	return []KeySet{{lqaPositives * labels, lqaBeta}, {lqaNegatives * labels, lqaNegBeta}}
 }
 
 func (a *lqa) Adapt(dst []float32, f Frame) {
@@ -125,19 +138,25 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	if !f.Frozen {
 		if a.entered = a.pos.offer(y, h, &a.frame); a.entered >= 0 {
 			a.when[a.entered] = a.seen
+			a.kernels.keep(a, &a.pos, a.entered)
 		}
 	}
 	if rel := a.relative(h); !f.Frozen && rel > lqaEntropyLow && rel < lqaEntropyHigh {
 		if slot := a.neg.offer(y, h, &a.frame); slot >= 0 {
 			a.setMask(slot)
+			a.kernels.keep(a, &a.neg, slot)
 		}
 	}
 
+	if !a.kernels.votes(a) {
+		a.pos.votes(a.like, &a.frame, lqaBeta)
+		a.neg.votes(a.like, &a.frame, lqaNegBeta)
+	}
 	clear(a.down)
 	for l := range a.c {
 		for i := range int(a.neg.count[l]) {
 			slot := l*lqaNegatives + i
-			w := vote(lqaNegBeta, a.neg.dot(slot, &a.frame))
+			w := a.like[a.neg.first+slot]
 			for _, j := range a.mask[slot][:a.masked[slot]] {
 				a.down[j] += w
 			}
@@ -149,7 +168,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 		var up float32
 		for i := range int(a.pos.count[l]) {
 			slot := l*lqaPositives + i
-			v := vote(lqaBeta, a.pos.dot(slot, &a.frame))
+			v := a.like[slot]
 			a.votes[slot] = float32(unit * lqaAlpha * v)
 			up += v
 		}
@@ -158,9 +177,6 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 		dst[l] = f.Logits[l] + delta
 	}
 }
-
-// vote is exp(-β(1 - cos)).
-func vote(beta, cos float32) float32 { return numeric.Exp(float32(-beta * (1 - cos))) }
 
 // look fills a.p with softmax(logits) and returns the first likeliest label and
 // the entropy in nats, ln Σe^z - Σ e^z·z / Σe^z with z = logit - largest.
@@ -208,6 +224,7 @@ func (a *lqa) Reset() {
 	clear(a.pos.count)
 	clear(a.neg.count)
 	a.seen, a.shift, a.entered = 0, 0, -1
+	a.kernels.forget(a)
 }
 
 func (a *lqa) Report() Report {
@@ -386,6 +403,7 @@ type exemplar struct {
 // slots l·per and following.
 type cache struct {
 	per, d  int
+	first   int       // slot of the first among those of all caches
 	count   []uint8   // [C]
 	entropy []float32 // [C·per]
 	scale   []float32 // [C·per]
@@ -431,6 +449,15 @@ func (k *cache) offer(label int, h float32, x *exemplar) int {
 		copy(k.floats[slot*k.d:], x.float)
 	}
 	return slot
+}
+
+// votes writes e^(-β(1 - key·x)) of each key to dst at the key's slot.
+func (k *cache) votes(dst []float32, x *exemplar, beta float32) {
+	for l, n := range k.count {
+		for slot := l * k.per; slot < l*k.per+int(n); slot++ {
+			dst[k.first+slot] = numeric.Exp(float32(-beta * (1 - k.dot(slot, x))))
+		}
+	}
 }
 
 // dot returns key·x.

@@ -43,6 +43,10 @@ type SessionConfig struct {
 	NoneCosine  *float32  // cosine at which "none of these" is as likely as a label; nil: no such answer
 	ImageMean   []float32 // [D], or nil
 	Adapter     string    // a name of Methods; "" means zeroshot
+
+	// Kernels makes those for many labels; without, or where it fails, plain Go
+	// does it. nil: none.
+	Kernels func(KernelShape) (Kernels, error)
 }
 
 // Scores are the answer to one frame: P [C] in the order of the labels and
@@ -86,6 +90,7 @@ type Session struct {
 	name    string // of the adapter
 	taught  teaching
 	frozen  bool
+	kernels kernels
 
 	logits   []float32 // [C]
 	adjusted []float32 // [C]
@@ -158,6 +163,12 @@ func NewSession(enc Encoder, c SessionConfig) (*Session, error) {
 	if c.NoneCosine != nil {
 		s.space.HasNone, s.space.None = true, float32(c.Scale**c.NoneCosine)
 	}
+	if c.Kernels != nil && len(clean) >= kernelLabels {
+		if k, err := c.Kernels(KernelShape{Labels: s.space.Labels, Keys: lqaKeys(len(clean))}); err == nil {
+			s.kernels.k = k
+		}
+	}
+	s.space.kernels = &s.kernels
 	s.logits = make([]float32, len(clean))
 	s.adjusted = make([]float32, len(clean))
 	s.p = make([]float32, len(clean)+1)
@@ -167,9 +178,22 @@ func NewSession(enc Encoder, c SessionConfig) (*Session, error) {
 		c.Adapter = "zeroshot"
 	}
 	if err := s.SetAdapter(c.Adapter); err != nil {
+		s.Close()
 		return nil, err
 	}
 	return s, nil
+}
+
+// Close frees the session's kernels. What comes after it is worked out in plain
+// Go.
+func (s *Session) Close() { s.kernels.drop() }
+
+// KernelBytes is the memory that the session's kernels hold.
+func (s *Session) KernelBytes() int {
+	if s.kernels.k == nil {
+		return 0
+	}
+	return s.kernels.k.Bytes()
 }
 
 // Labels returns the labels as used, in the order of Scores. It must not be
@@ -251,7 +275,7 @@ func (s *Session) look(embedding []float32, out *Result) error {
 	if err := checkEmbedding(embedding, s.Width()); err != nil {
 		return err
 	}
-	cosines(s.logits, s.table, embedding)
+	s.kernels.cosines(s.logits, s.table, embedding)
 	for i, c := range s.logits {
 		s.logits[i] = float32(s.space.Scale * c)
 	}

@@ -21,6 +21,8 @@ type Space struct {
 
 	HasNone bool    // "none of these" is one of the answers
 	None    float32 // its logit, the same for every frame
+
+	kernels *kernels // of the session; nil: none
 }
 
 // Frame is one look through the camera.

@@ -1,0 +1,156 @@
+// Package score does the large sums of a session on the engine's kernels, in a
+// memory of their own beside the model's, which is fixed: a hundredth of what a
+// vision transformer takes for a frame, with a thousand labels.
+package score
+
+import (
+	"encoding/binary"
+	"math"
+
+	"lqa/quant/device"
+	"lqa/quant/kernel"
+	"lqa/tta"
+)
+
+// path gives a GEMM of one row as many sums at once as there are registers for.
+var path = kernel.Path{Form: kernel.Plain, Rows: 1, Panels: 4, AFirst: true}
+
+// scorer is tta.Kernels on a host.
+type scorer struct {
+	dev     *device.Device
+	width   int // of rows of codes, in bytes
+	f, y    uint32
+	x       uint32
+	cosines uint32 // list
+	votes   uint32 // list
+	sets    []set
+	bytes   []byte // staging
+}
+
+// set is a tta.KeySet in memory.
+type set struct {
+	slots              int
+	keys, scales, like uint32
+}
+
+// On makes tta.Kernels on hosts of its own, which have one thread.
+func On(newHost func() device.Host) func(tta.KernelShape) (tta.Kernels, error) {
+	return func(shape tta.KernelShape) (tta.Kernels, error) {
+		h := newHost()
+		s, err := start(h, shape)
+		if err != nil {
+			h.Close()
+			return nil, err
+		}
+		return s, nil
+	}
+}
+
+func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
+	c, d := len(shape.Labels), len(shape.Labels[0])
+	s := &scorer{width: (d + 7) / 8 * 8}
+	var l device.Layout
+	alloc := func(bytes int) uint32 { return l.Alloc(device.Activations, bytes) }
+	table := l.Alloc(device.Weights, 4*kernel.PackedF32Len(c, d))
+	s.f, s.y, s.x = alloc(4*d), alloc(4*(c+7)), alloc(kernel.VoteHead+2*s.width)
+	cosines := kernel.GEMMF32{A: s.f, W: table, Y: s.y, M: 1, K: d, N: c, LDA: d, LDY: c, Lo: -kernel.Inf, Hi: kernel.Inf}.Append(nil).End()
+	var votes kernel.List
+	for _, k := range shape.Keys {
+		n := (k.Slots + 3) / 4 * 4
+		t := set{slots: k.Slots, keys: alloc(n * s.width), scales: alloc(4 * n), like: alloc(4 * n)}
+		votes = kernel.Vote{X: s.x, Keys: t.keys, Scales: t.scales, Y: t.like, N: k.Slots, K: d, Beta: k.Beta}.Append(votes)
+		s.sets = append(s.sets, t)
+	}
+	votes = votes.End()
+	s.cosines, s.votes = l.Alloc(device.Commands, 4*len(cosines)), l.Alloc(device.Commands, 4*len(votes))
+	var err error
+	if s.dev, err = device.Start(h, &l, device.Options{Paths: []kernel.Path{path}, Lists: []kernel.List{cosines, votes}}); err != nil {
+		return nil, err
+	}
+	if err := s.dev.WriteU32(s.cosines, cosines); err != nil {
+		return nil, err
+	}
+	if err := s.dev.WriteU32(s.votes, votes); err != nil {
+		return nil, err
+	}
+	// By panels of eight: all at once would be as much again in Go's memory.
+	panel, zero := make([]float32, 0, 8*d), make([]float32, 8)
+	for i := 0; i < c; i += 8 {
+		panel = panel[:0]
+		for _, row := range shape.Labels[i:min(i+8, c)] {
+			panel = append(panel, row...)
+		}
+		at := table + uint32(4*kernel.PackedF32Len(i, d))
+		if err := s.dev.WriteF32(at, kernel.PackF32(panel, zero, len(panel)/d, d)); err != nil {
+			return nil, err
+		}
+	}
+	return s, nil
+}
+
+// Cosines implements tta.Kernels.
+func (s *scorer) Cosines(dst, f []float32) error {
+	if err := s.dev.WriteF32(s.f, f); err != nil {
+		return err
+	}
+	if err := s.dev.Run(s.cosines); err != nil {
+		return err
+	}
+	return s.dev.ReadF32(s.y, dst)
+}
+
+// Clear implements tta.Kernels.
+func (s *scorer) Clear() error {
+	for _, t := range s.sets {
+		s.bytes = append(s.bytes[:0], make([]byte, 4*t.slots)...)
+		if err := s.dev.Write(t.scales, s.bytes); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Keep implements tta.Kernels.
+func (s *scorer) Keep(slot int, scale float32, codes []int8) error {
+	i := 0
+	for ; slot >= s.sets[i].slots; i++ {
+		slot -= s.sets[i].slots
+	}
+	s.bytes = s.bytes[:0]
+	for _, c := range codes {
+		s.bytes = append(s.bytes, byte(c))
+	}
+	if err := s.dev.Write(s.sets[i].keys+uint32(slot*s.width), s.bytes); err != nil {
+		return err
+	}
+	s.bytes = binary.LittleEndian.AppendUint32(s.bytes[:0], math.Float32bits(scale))
+	return s.dev.Write(s.sets[i].scales+uint32(4*slot), s.bytes)
+}
+
+// Votes implements tta.Kernels.
+func (s *scorer) Votes(dst []float32, scale float32, codes []int8) error {
+	s.bytes = binary.LittleEndian.AppendUint32(s.bytes[:0], math.Float32bits(scale))
+	s.bytes = append(s.bytes, make([]byte, kernel.VoteHead-4)...)
+	for _, c := range codes {
+		s.bytes = binary.LittleEndian.AppendUint16(s.bytes, uint16(int16(c)))
+	}
+	if err := s.dev.Write(s.x, s.bytes); err != nil {
+		return err
+	}
+	if err := s.dev.Run(s.votes); err != nil {
+		return err
+	}
+	for _, t := range s.sets {
+		if err := s.dev.ReadF32(t.like, dst[:t.slots]); err != nil {
+			return err
+		}
+		dst = dst[t.slots:]
+	}
+	return nil
+}
+
+// Bytes implements tta.Kernels.
+func (s *scorer) Bytes() int { return s.dev.Memory().Total }
+
+// Close implements tta.Kernels.
+func (s *scorer) Close() error { return s.dev.Close() }
