@@ -33,6 +33,7 @@ import (
 	"lqa/quant/kernel"
 	"lqa/quant/shq"
 	"lqa/tta"
+	"lqa/tta/score"
 	"lqa/tta/shift"
 	"lqa/wasm/proto"
 	"lqa/wasm/remote"
@@ -248,6 +249,7 @@ func (w *worker) handle(r request) error {
 	case proto.Restore:
 		return w.restore(r, s)
 	case proto.Close:
+		s.Close()
 		delete(w.sessions, r.Session)
 	default:
 		return fmt.Errorf("%w: kind %q", errMessage, r.Kind)
@@ -319,6 +321,9 @@ func (w *worker) load(r request) {
 		w.engine.Close()
 	}
 	w.engine, w.host = nil, nil
+	for _, s := range w.sessions {
+		s.Close()
+	}
 	clear(w.sessions)
 	w.waiting, w.needing = append(w.waiting, w.needing...), nil
 	w.loading = true
@@ -630,6 +635,7 @@ func (w *worker) open(r request) error {
 	s, err := tta.NewSession(nil, tta.SessionConfig{
 		Labels: labels, Embeddings: embeddings, Scale: cfg.LogitScale, Temperature: cfg.Temperature,
 		NoneCosine: cfg.NoneCosine, ImageMean: mean, Adapter: adapter,
+		Kernels: score.On(func() device.Host { return browser.New(browser.Options{}) }),
 	})
 	if err != nil {
 		return err
@@ -638,6 +644,7 @@ func (w *worker) open(r request) error {
 	if old := w.sessions[r.Session]; old != nil {
 		now.effect, now.frozen, now.watched = old.effect, old.frozen, old.watched
 		now.Freeze(now.frozen)
+		old.Close()
 	}
 	w.sessions[r.Session] = now
 	w.reply(r, proto.Reply{Kind: proto.Opened, SessionInfo: &proto.SessionInfo{
@@ -812,6 +819,9 @@ func (w *worker) memory(s *session) proto.Memory {
 	k := w.engine.Memory()
 	m := w.heap
 	m.Kernel, m.Weights, m.Activations = k.Total, k.Weights, k.Activations
+	for _, s := range w.sessions {
+		m.Kernel += s.KernelBytes()
+	}
 	if s != nil {
 		m.State = s.result.Report.StateBytes
 	}
