@@ -5,9 +5,7 @@
 // uses those.
 //
 // Every product is converted explicitly, float32(x*y) + z, which forbids the
-// compiler to fuse it (Go specification, "Floating-point operators"). Under
-// js/wasm, where loops and the min and max of floats are slow, Exp and Log have
-// neither: that makes them twice as fast.
+// compiler to fuse it (Go specification, "Floating-point operators").
 package numeric
 
 import "math"
@@ -34,23 +32,50 @@ var ExpPoly = [6]float32{
 // Exp returns eˣ with a relative error below 2e-7, for x clamped to
 // [ExpMin, ExpMax]. NaN is not allowed in.
 func Exp(x float32) float32 {
+	n, r := expReduce(x)
+	return float32((expPoly(r)+r)+1) * expPower(n)
+}
+
+// Exps writes Exp of each x to dst, which may be x: under js/wasm in a third of
+// the time, since a call there costs more than what Exp computes.
+func Exps(dst, x []float32) {
+	dst = dst[:len(x)]
+	for i, x := range x {
+		n, r := expReduce(x)
+		dst[i] = float32((expPoly(r)+r)+1) * expPower(n)
+	}
+}
+
+// nearestMagic added to a float below 2²² leaves its nearest integer, ties to
+// even, in the low bits.
+const nearestMagic = 3 << 22
+
+// expReduce takes x = n·ln2 + r apart; n is plus nearestMagic. It and its like
+// are small enough to be inlined, and have no min and max, which js/wasm calls.
+func expReduce(x float32) (n, r float32) {
 	if x < ExpMin {
 		x = ExpMin
 	} else if x > ExpMax {
 		x = ExpMax
 	}
-	n := float32(math.RoundToEven(float64(float32(x * Log2e))))
-	r := x - float32(n*ExpHi)
-	r = r - float32(n*ExpLo)
+	n = float32(x*Log2e) + nearestMagic
+	whole := n - nearestMagic
+	r = x - float32(whole*ExpHi)
+	return n, r - float32(whole*ExpLo)
+}
+
+// expPoly is r²·P(r).
+func expPoly(r float32) float32 {
 	p := float32(ExpPoly[0]*r) + ExpPoly[1]
 	p = float32(p*r) + ExpPoly[2]
 	p = float32(p*r) + ExpPoly[3]
 	p = float32(p*r) + ExpPoly[4]
 	p = float32(p*r) + ExpPoly[5]
-	y := float32(float32(p*r)*r) + r
-	y = y + 1
-	return y * math.Float32frombits(uint32(int32(n)+127)<<23)
+	return float32(float32(p*r) * r)
 }
+
+// expPower is 2ⁿ.
+func expPower(n float32) float32 { return math.Float32frombits((math.Float32bits(n) + 127) << 23) }
 
 // Exp2Min and Exp2Max bound Exp2's argument as ExpMin and ExpMax do Exp's.
 const (
@@ -80,30 +105,52 @@ func Exp2(x float32) float32 {
 // Log returns ln x with a relative error below 2e-7 (absolute near 1) for
 // positive normal x; zero and denormals count as the smallest normal number.
 func Log(x float32) float32 {
+	e, m := logReduce(x)
+	return logSum(e, m, logHigh(m))
+}
+
+// Logs writes Log of each x to dst, which may be x: what Exps is to Exp.
+func Logs(dst, x []float32) {
+	dst = dst[:len(x)]
+	for i, x := range x {
+		e, m := logReduce(x)
+		dst[i] = logSum(e, m, logHigh(m))
+	}
+}
+
+// logReduce takes x = 2ᵉ·(1 + m) apart, √½ ≤ 1 + m < √2.
+func logReduce(x float32) (e, m float32) {
 	if x < 0x1p-126 {
 		x = 0x1p-126
 	}
 	b := math.Float32bits(x)
-	e := int32(b>>23) - 126
-	m := math.Float32frombits(b&0x007fffff | 0x3f000000) // [0.5, 1)
+	n := int32(b>>23) - 126
+	m = math.Float32frombits(b&0x007fffff | 0x3f000000) // [0.5, 1)
 	if m < 0.70710678118654752 {
-		e--
-		m = m + m
+		n--
+		m += m
 	}
-	m = m - 1
-	z := float32(m * m)
+	return float32(n), m - 1
+}
+
+// logHigh is the upper half of P(m), logSum the rest.
+func logHigh(m float32) float32 {
 	p := float32(logPoly[0]*m) + logPoly[1]
 	p = float32(p*m) + logPoly[2]
 	p = float32(p*m) + logPoly[3]
 	p = float32(p*m) + logPoly[4]
 	p = float32(p*m) + logPoly[5]
 	p = float32(p*m) + logPoly[6]
+	return p
+}
+
+func logSum(e, m, p float32) float32 {
 	p = float32(p*m) + logPoly[7]
 	p = float32(p*m) + logPoly[8]
-	y := float32(float32(p*m) * z)
-	y = y + float32(float32(e)*ExpLo)
-	y = y - float32(z*0.5)
-	return m + y + float32(float32(e)*ExpHi)
+	z := float32(m * m)
+	y := float32(float32(p*m)*z) + float32(e*ExpLo)
+	y -= float32(z * 0.5)
+	return m + y + float32(e*ExpHi)
 }
 
 // logPoly are Cephes' logf coefficients, highest power first.
@@ -186,15 +233,20 @@ func Softmax(dst, x []float32) {
 	}
 	m := x[0]
 	for _, v := range x[1:] {
-		m = max(m, v)
+		if v > m {
+			m = v
+		}
 	}
-	var sum float32
+	dst = dst[:len(x)]
 	for i, v := range x {
-		e := Exp(v - m)
-		dst[i] = e
+		dst[i] = v - m
+	}
+	Exps(dst, dst)
+	var sum float32
+	for _, e := range dst {
 		sum += e
 	}
-	for i := range dst[:len(x)] {
+	for i := range dst {
 		dst[i] /= sum
 	}
 }

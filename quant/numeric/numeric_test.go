@@ -58,6 +58,32 @@ func TestSaturation(t *testing.T) {
 	}
 }
 
+// TestMany: Exps and Logs are Exp and Log of each, in place too.
+func TestMany(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		many func(dst, x []float32)
+		one  func(float32) float32
+		x    []float32
+	}{
+		{"Exps", Exps, Exp, []float32{-1e38, -87, -20.5, -0.1, 0, 1e-40, 1, 30, 88, 1e38}},
+		{"Logs", Logs, Log, []float32{-1, 0, 1e-45, 0x1p-126, 1e-9, 0.7, 0.71, 1, 1.0001, 3e38}},
+	} {
+		for n := range len(c.x) + 1 {
+			got := append([]float32{}, c.x...)
+			c.many(got, got[:n])
+			for i, x := range c.x {
+				if i < n {
+					x = c.one(x)
+				}
+				if math.Float32bits(got[i]) != math.Float32bits(x) {
+					t.Errorf("%s of %d values: [%d] = %v, want %v", c.name, n, i, got[i], x)
+				}
+			}
+		}
+	}
+}
+
 // TestSameBits hashes results over a sweep: the constant is one for all
 // platforms, so a fused product or another rounding anywhere shows.
 func TestSameBits(t *testing.T) {
