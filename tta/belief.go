@@ -10,25 +10,24 @@ import (
 // that of "none of these", 0 where the space has none. It returns the largest
 // logit.
 func (s *Space) posterior(dst, logits []float32) (top float32) {
-	top = logits[0]
-	for _, l := range logits {
-		top = max(top, l)
-	}
-	largest := top
+	top = largest(logits)
+	highest := top
 	if s.HasNone {
-		largest = max(top, s.None)
+		highest = max(top, s.None)
 	}
 	c := len(logits)
 	temperature := s.temperature()
-	var sum float32
 	for i, l := range logits {
-		dst[i] = numeric.Exp((l - largest) / temperature)
-		sum += dst[i]
+		dst[i] = (l - highest) / temperature
 	}
-	dst[c] = 0
-	if s.HasNone {
-		dst[c] = numeric.Exp((s.None - largest) / temperature)
-		sum += dst[c]
+	dst[c] = (s.None - highest) / temperature
+	numeric.Exps(dst, dst)
+	if !s.HasNone {
+		dst[c] = 0
+	}
+	var sum float32
+	for _, e := range dst {
+		sum += e
 	}
 	for i := range dst {
 		dst[i] /= sum
@@ -47,17 +46,56 @@ func (s *Space) logits(dst, p, old []float32, top float32) (shift float32) {
 	if s.HasNone {
 		level, at = s.None, max(p[c], least)
 	} else {
-		for _, v := range p {
-			at = max(at, v)
-		}
+		at = max(at, largest(p))
 	}
 	zero := numeric.Log(at)
-	for i := range dst {
-		v := level + float32(temperature*(numeric.Log(max(p[i], least))-zero))
-		shift = max(shift, v-old[i], old[i]-v)
-		dst[i] = v
+	var part [64]float32 // dst may be old
+	for from := 0; from < c; from += len(part) {
+		to := min(from+len(part), c)
+		logs := part[:to-from]
+		logsOf(logs, p[from:to], least)
+		for i, v := range logs {
+			v = level + float32(temperature*(v-zero))
+			shift = further(shift, v-old[from+i])
+			dst[from+i] = v
+		}
 	}
 	return shift
+}
+
+// largest of some numbers. Loops do without min and max, which are calls under
+// js/wasm and cost more there than all else.
+func largest(x []float32) float32 {
+	top := x[0]
+	for _, v := range x {
+		if v > top {
+			top = v
+		}
+	}
+	return top
+}
+
+// further is the larger of shift and |d|.
+func further(shift, d float32) float32 {
+	if d > shift {
+		return d
+	}
+	if -d > shift {
+		return -d
+	}
+	return shift
+}
+
+// logsOf writes the logarithms of probabilities to dst, those below least
+// counting as that.
+func logsOf(dst, p []float32, least float32) {
+	for i, v := range p {
+		if v < least {
+			v = least
+		}
+		dst[i] = v
+	}
+	numeric.Logs(dst, dst)
 }
 
 func (s *Space) temperature() float32 {

@@ -173,7 +173,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
-		a.shift = max(a.shift, delta, -delta)
+		a.shift = further(a.shift, delta)
 		dst[l] = f.Logits[l] + delta
 	}
 }
@@ -186,13 +186,14 @@ func (a *lqa) look(logits []float32) (label int, entropy float32) {
 			label = l
 		}
 	}
-	var sum, weighted float32
 	for l, v := range logits {
-		z := v - logits[label]
-		e := numeric.Exp(z)
-		a.p[l] = e
+		a.p[l] = v - logits[label]
+	}
+	numeric.Exps(a.p, a.p)
+	var sum, weighted float32
+	for l, e := range a.p {
 		sum += e
-		weighted += float32(e * z)
+		weighted += float32(e * (logits[l] - logits[label]))
 	}
 	for l := range a.p {
 		a.p[l] /= sum

@@ -136,6 +136,7 @@ type stream struct {
 
 	// Of the last frame; not part of the state.
 	p, e    []float32 // [C+1]
+	lp      []float32 // [C+1] logarithms of p
 	l, d    []float32 // [C]
 	same    float32
 	changed float32
@@ -159,7 +160,7 @@ func makeStream(s Space, off int) *stream {
 		*v = make([]float32, c+1)
 	}
 	a.l, a.d = make([]float32, c), make([]float32, c)
-	a.p, a.e = make([]float32, c+1), make([]float32, c+1)
+	a.p, a.lp, a.e = make([]float32, c+1), make([]float32, c+1), make([]float32, c+1)
 	a.Reset()
 	return a
 }
@@ -207,6 +208,7 @@ func (a *stream) Adapt(dst []float32, f Frame) {
 	a.look(step)
 	a.offset()
 	top := a.space.posterior(a.p, a.d)
+	logsOf(a.lp, a.p, 1e-9)
 	a.persist(f.Frozen)
 	a.believe(step)
 	a.changed = a.space.logits(dst, a.q, f.Logits, top)
@@ -298,21 +300,23 @@ func (a *stream) persist(frozen bool) {
 	n := a.space.answers()
 	each := 1 / float32(n)
 	r := float32(float32(streamStay*a.w) * (1 - float32((1-streamInVideo)*a.video())))
-	var sum, stays, goes, again, top float32
-	for i := range n {
-		e := numeric.Exp(float32(streamTemper * logOf(a.p[i])))
+	var sum, stays, goes, again float32
+	for i, lp := range a.lp {
+		a.e[i] = float32(streamTemper * lp)
+	}
+	numeric.Exps(a.e, a.e)
+	for i, e := range a.e[:n] {
 		sum += e
 		stays += float32((float32(streamStay*a.q[i]) + float32((1-streamStay)*each)) * e)
 		goes += float32((float32(0.9*a.pi[i]) + float32(0.1*each)) * e)
 		again += float32(a.q[i] * e)
-		top = max(top, a.p[i])
 		a.prior[i] += float32(fresh * (float32(r*a.q[i]) + float32((1-r)*each) - a.prior[i]))
 	}
 	if !frozen {
 		if a.length > 0 {
 			a.learn(float32(fresh * max(streamLeast, 1-again/sum)))
 		}
-		a.drift(max(fresh, streamWithin), 1-top)
+		a.drift(max(fresh, streamWithin), 1-largest(a.p))
 	}
 	a.g = min(max(a.g+float32(fresh*(numeric.Log(stays/goes)-float32((1-streamKeep)*a.g))), -30), 30)
 	a.correlate(fresh)
@@ -372,12 +376,11 @@ func (a *stream) correlate(fresh float32) {
 // believe takes the frame into the shot's evidence and makes the answer.
 func (a *stream) believe(step float32) {
 	n := a.space.answers()
-	var agree, top float32
+	var agree float32
 	for i := range n {
 		agree += float32(a.q[i] * a.p[i])
-		top = max(top, a.p[i])
 	}
-	a.doubt = max(0, float32(a.same*a.doubt)+float32(step*(logOf(top)-logOf(agree)-streamDrift)))
+	a.doubt = max(0, float32(a.same*a.doubt)+float32(step*(largest(a.lp)-logOf(agree)-streamDrift)))
 	a.n = min(float32(a.same*a.n), streamWindow)
 	if a.doubt > streamDoubt && a.off&noCut == 0 {
 		a.doubt, a.n = 0, 0
@@ -385,20 +388,13 @@ func (a *stream) believe(step float32) {
 	a.n += step
 	part := step / a.n
 	gain := 1 + float32(streamGain*numeric.Log(max(a.n, 1)))
-	best := float32(math.Inf(-1))
-	for i := range n {
-		a.mean[i] += float32(part * (logOf(a.p[i]) - a.mean[i]))
-		a.e[i] = float32(gain*a.mean[i]) + logOf(a.prior[i])
-		best = max(best, a.e[i])
+	e := a.e[:n]
+	logsOf(e, a.prior[:n], 1e-9)
+	for i := range e {
+		a.mean[i] += float32(part * (a.lp[i] - a.mean[i]))
+		e[i] += float32(gain * a.mean[i])
 	}
-	var sum float32
-	for i := range n {
-		a.q[i] = numeric.Exp(a.e[i] - best)
-		sum += a.q[i]
-	}
-	for i := range n {
-		a.q[i] /= sum
-	}
+	numeric.Softmax(a.q, e)
 }
 
 func (a *stream) Report() Report {
