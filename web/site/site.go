@@ -36,7 +36,7 @@ func Root(ctx context.Context) (string, error) {
 // fits a package holds, so what loops for every frame stays inlined.
 var lean = []string{
 	"-gcflags=lqa/...=-l", "-gcflags=runtime=-l", "-gcflags=strings=-l", "-gcflags=fmt=-l", "-gcflags=log=-l", "-gcflags=reflect=-l", "-gcflags=time=-l",
-	"-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=", "-gcflags=lqa/tta/...=",
+	"-gcflags=lqa/quant/device=", "-gcflags=lqa/quant/numeric=", "-gcflags=lqa/quant/qtype=", "-gcflags=lqa/tta/...=", "-gcflags=lqa/tta/score=-l",
 }
 
 // Build makes out from the repository at root: web/, the engine (lqa.wasm),
