@@ -4,8 +4,10 @@ package tta
 // what a part is worth, and not in Methods. A program that wants them by name
 // appends them to Methods.
 var Ablations = []Method{
-	ablation("cache", "Lqa's caches.", noCache),
+	ablation("cache", "The exemplars' votes.", noCache),
+	ablation("hubs", "The mean image: hubs stay.", noHubs),
 	ablation("cut", "Shots: every frame is one.", noCut),
+	ablation("second", "Second thoughts: cuts are not taken back, nor made late.", noSecond),
 	ablation("balance", "Balance: one offset for all believed labels.", noBalance),
 	ablation("offset", "The offset.", noOffset),
 	ablation("evidence", "The evidence gate.", noEvidence),

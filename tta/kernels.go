@@ -39,7 +39,7 @@ const kernelLabels = 32
 // of the cache that asked last.
 type kernels struct {
 	k     Kernels
-	owner *lqa
+	owner *keys
 }
 
 // drop goes on without kernels.
@@ -65,42 +65,73 @@ func (s *kernels) cosines(dst, table, f []float32) {
 	}
 }
 
-// votes fills a.like, or returns false: there are no kernels.
-func (s *kernels) votes(a *lqa) bool {
-	if s == nil || s.k == nil || s.owner != a && !s.did(s.own(a)) {
-		return false
-	}
-	return s.did(s.k.Votes(a.like, a.frame.scale, a.frame.codes))
+// keys are those of an adapter's caches, which kernels may have a copy of.
+type keys struct {
+	kernels *kernels // nil: none
+	frame   *exemplar
+	caches  []*cache
+	like    []float32 // e^(-β(1 - frame·key)) of each slot, cache after cache
 }
 
-// own makes a's keys those that the kernels have.
-func (s *kernels) own(a *lqa) error {
+func newKeys(s Space, frame *exemplar, floats bool, caches ...*cache) keys {
+	k := keys{frame: frame, caches: caches}
+	n := 0
+	for _, c := range caches {
+		c.first = n
+		n += len(c.scale)
+	}
+	k.like = make([]float32, n)
+	if !floats {
+		k.kernels = s.kernels
+	}
+	return k
+}
+
+// lqaKeys are the keys for so many labels, as kernels have them.
+func lqaKeys(labels int) []KeySet {
+	return []KeySet{{lqaPositives * labels, lqaBeta}, {lqaNegatives * labels, lqaNegBeta}}
+}
+
+// vote fills like.
+func (k *keys) vote() {
+	if s := k.kernels; s != nil && s.k != nil && (s.owner == k || s.did(k.lend())) &&
+		s.did(s.k.Votes(k.like, k.frame.scale, k.frame.codes)) {
+		return
+	}
+	for i, beta := range []float32{lqaBeta, lqaNegBeta}[:len(k.caches)] {
+		k.caches[i].votes(k.like, k.frame, beta)
+	}
+}
+
+// lend gives all keys to the kernels.
+func (k *keys) lend() error {
+	s := k.kernels
 	if err := s.k.Clear(); err != nil {
 		return err
 	}
-	for _, c := range []*cache{&a.pos, &a.neg} {
+	for _, c := range k.caches {
 		for l, n := range c.count {
 			for slot := l * c.per; slot < l*c.per+int(n); slot++ {
-				if err := s.k.Keep(c.first+slot, c.scale[slot], c.codes[slot*c.d:(slot+1)*c.d]); err != nil {
+				if err := s.k.Keep(c.first+slot, c.scale[slot], c.key(slot)); err != nil {
 					return err
 				}
 			}
 		}
 	}
-	s.owner = a
+	s.owner = k
 	return nil
 }
 
-// keep tells of a key that came into one of a's caches.
-func (s *kernels) keep(a *lqa, c *cache, slot int) {
-	if s != nil && s.owner == a {
-		s.did(s.k.Keep(c.first+slot, c.scale[slot], c.codes[slot*c.d:(slot+1)*c.d]))
+// keep tells of a key that came into one of the caches.
+func (k *keys) keep(c *cache, slot int) {
+	if s := k.kernels; s != nil && s.owner == k {
+		s.did(s.k.Keep(c.first+slot, c.scale[slot], c.key(slot)))
 	}
 }
 
 // forget is for keys that changed all at once.
-func (s *kernels) forget(a *lqa) {
-	if s != nil && s.owner == a {
+func (k *keys) forget() {
+	if s := k.kernels; s != nil && s.owner == k {
 		s.owner = nil
 	}
 }

@@ -77,11 +77,10 @@ type lqa struct {
 	seen     uint32            // frames since Reset; stays at its largest
 	when     []uint32          // [C·3] number of the frame in a positive slot
 
-	kernels *kernels  // nil: none
-	frame   exemplar  // f, rounded as keys are
-	p       []float32 // [C] softmax of the logits
-	like    []float32 // [C·5] e^(-β(1 - f·key)) of the keys of pos, then of neg
-	down    []float32 // [C] Σ over the negative cache
+	keys  keys      // those of pos, then of neg
+	frame exemplar  // f, rounded as keys are
+	p     []float32 // [C] softmax of the logits
+	down  []float32 // [C] Σ over the negative cache
 
 	// Of the last frame; not part of the state.
 	shift   float32
@@ -108,19 +107,10 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		votes:  make([]float32, c*lqaPositives), entered: -1,
 		frame: exemplar{codes: make([]int8, d)},
 		p:     make([]float32, c),
-		like:  make([]float32, c*(lqaPositives+lqaNegatives)),
 		down:  make([]float32, c),
 	}
-	a.neg.first = len(a.pos.scale)
-	if !floatKeys {
-		a.kernels = s.kernels
-	}
+	a.keys = newKeys(s, &a.frame, floatKeys, &a.pos, &a.neg)
 	return a
-}
-
-// lqaKeys are the keys for so many labels, as kernels have them.
-func lqaKeys(labels int) []KeySet {
-	return []KeySet{{lqaPositives * labels, lqaBeta}, {lqaNegatives * labels, lqaNegBeta}}
 }
 
 func (a *lqa) Adapt(dst []float32, f Frame) {
@@ -138,25 +128,22 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	if !f.Frozen {
 		if a.entered = a.pos.offer(y, h, &a.frame); a.entered >= 0 {
 			a.when[a.entered] = a.seen
-			a.kernels.keep(a, &a.pos, a.entered)
+			a.keys.keep(&a.pos, a.entered)
 		}
 	}
 	if rel := a.relative(h); !f.Frozen && rel > lqaEntropyLow && rel < lqaEntropyHigh {
 		if slot := a.neg.offer(y, h, &a.frame); slot >= 0 {
 			a.setMask(slot)
-			a.kernels.keep(a, &a.neg, slot)
+			a.keys.keep(&a.neg, slot)
 		}
 	}
 
-	if !a.kernels.votes(a) {
-		a.pos.votes(a.like, &a.frame, lqaBeta)
-		a.neg.votes(a.like, &a.frame, lqaNegBeta)
-	}
+	a.keys.vote()
 	clear(a.down)
 	for l := range a.c {
 		for i := range int(a.neg.count[l]) {
 			slot := l*lqaNegatives + i
-			w := a.like[a.neg.first+slot]
+			w := a.keys.like[a.neg.first+slot]
 			for _, j := range a.mask[slot][:a.masked[slot]] {
 				a.down[j] += w
 			}
@@ -168,7 +155,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 		var up float32
 		for i := range int(a.pos.count[l]) {
 			slot := l*lqaPositives + i
-			v := a.like[slot]
+			v := a.keys.like[slot]
 			a.votes[slot] = float32(unit * lqaAlpha * v)
 			up += v
 		}
@@ -225,7 +212,7 @@ func (a *lqa) Reset() {
 	clear(a.pos.count)
 	clear(a.neg.count)
 	a.seen, a.shift, a.entered = 0, 0, -1
-	a.kernels.forget(a)
+	a.keys.forget()
 }
 
 func (a *lqa) Report() Report {
@@ -268,7 +255,8 @@ func (a *lqa) Exemplars(dst []Exemplar) []Exemplar {
 // with the number of masked labels u8 and these, u16 each, ascending.
 const (
 	lqaHeader  = 16
-	entryBytes = 6 // entropy and scale
+	keyBytes   = 2 // scale
+	entryBytes = 4 + keyBytes
 )
 
 func (a *lqa) AppendState(b []byte) []byte {
@@ -443,13 +431,18 @@ func (k *cache) offer(label int, h float32, x *exemplar) int {
 			return -1
 		}
 	}
+	k.set(slot, h, x)
+	return slot
+}
+
+// set puts x into a slot.
+func (k *cache) set(slot int, h float32, x *exemplar) {
 	k.entropy[slot] = h
 	k.scale[slot] = x.scale
 	copy(k.codes[slot*k.d:], x.codes)
 	if k.floats != nil {
 		copy(k.floats[slot*k.d:], x.float)
 	}
-	return slot
 }
 
 // votes writes e^(-β(1 - key·x)) of each key to dst at the key's slot.
@@ -460,6 +453,9 @@ func (k *cache) votes(dst []float32, x *exemplar, beta float32) {
 		}
 	}
 }
+
+// key is the codes in a slot.
+func (k *cache) key(slot int) []int8 { return k.codes[slot*k.d : (slot+1)*k.d] }
 
 // dot returns key·x.
 func (k *cache) dot(slot int, x *exemplar) float32 {
@@ -489,7 +485,10 @@ func dotInt8(a, b []int8) int32 {
 }
 
 func (k *cache) appendEntry(b []byte, slot int) []byte {
-	b = binary.LittleEndian.AppendUint32(b, math.Float32bits(k.entropy[slot]))
+	return k.appendKey(binary.LittleEndian.AppendUint32(b, math.Float32bits(k.entropy[slot])), slot)
+}
+
+func (k *cache) appendKey(b []byte, slot int) []byte {
 	b = numeric.AppendFloat16(b, k.scale[slot])
 	for _, c := range k.codes[slot*k.d : (slot+1)*k.d] {
 		b = append(b, byte(c))
@@ -519,6 +518,16 @@ func (k *cache) readEntry(b []byte, slot int, keep bool) ([]byte, error) {
 		k.entropy[slot], k.scale[slot] = h, scale
 	}
 	return b[entryBytes+k.d:], nil
+}
+
+// readKey stores the key at the head of b and returns the rest of b.
+func (k *cache) readKey(b []byte, slot int) ([]byte, error) {
+	if len(b) < keyBytes+k.d {
+		return nil, errShort
+	}
+	var err error
+	k.scale[slot], err = readKey(k.codes[slot*k.d:(slot+1)*k.d], b[:keyBytes+k.d])
+	return b[keyBytes+k.d:], err
 }
 
 // maxEntropy is above ln C for every C up to MaxLabels.

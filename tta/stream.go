@@ -2,10 +2,12 @@ package tta
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"math"
 
 	"lqa/quant/numeric"
+	"lqa/quant/qtype"
 )
 
 // Constants of stream, one set for every model, camera and label list. They
@@ -13,29 +15,30 @@ import (
 // alone, on EfficientNet embeddings of width 512. Probabilities are those after
 // the temperature; logarithms are natural; a step is a fifth of a second.
 const (
-	// Shots. x is the cosine distance to the frame before, X that of unrelated
-	// frames, M the running log x; gap = log X - M.
-	streamStart   = 0.4   // X before anything else was seen
-	streamRise    = 0.5   // X follows larger distances by this part
-	streamFade    = 0.005 // and smaller ones by this part a second
-	streamLevel   = 0.1   // M follows by this part a step
-	streamVideo   = 0.8   // gap from which frames follow each other as video
-	streamVideoW  = 0.05
-	streamMiddle  = 0.62 // a cut lies this far from M towards log X
-	streamMiddleW = 0.15
+	// Hubs: what the mean training image says, taken away.
+	streamHub      = 0.5 // of it, in pictures
+	streamHubVideo = 1.2 // and in video, where it adds up over a shot
+
+	// Exemplars.
+	streamVote  = 0.8  // of one as near as pictures of one label are, in nats
+	streamAlike = 0.7  // as far apart as those are, against unrelated ones
+	streamTwin  = 0.3  // and as pictures of one thing are
+	streamSure  = 2    // no votes from a mean doubt of 1/2
+	streamCalm  = 0.75 // what video takes away of them
 
 	// Evidence of a shot.
 	streamWindow = 25  // steps that its mean remembers
-	streamGain   = 0.3 // n steps say 1 + 0.3 ln n times what one says
-	streamDrift  = 0.6 // doubt that a step may raise
-	streamDoubt  = 4   // sum of doubts at which the shot counts as another one
+	streamGain   = 0.8 // n steps say 1 + 0.8 ln n times what one says
+	streamHold   = 0.5 // nats for the answer before, while the shot lasts
+	streamDrift  = 1   // doubt that a step may raise
+	streamDoubt  = 8   // sum of doubts at which the shot counts as another one
+	streamSpread = 1.5 // of what evidence gains in a shot, what answers are less sure by
 
 	// Persistence from shot to shot, and its gates.
-	streamStay     = 0.95
-	streamInVideo  = 0.25 // what is left of it where frames are video: shots tell them
-	streamTemper   = 0.5  // exponent of probabilities in the evidence gate
+	streamStay     = 0.99
+	streamTemper   = 0.4  // exponent of probabilities in the evidence gate
 	streamKeep     = 0.95 // of the evidence, a shot
-	streamEvidence = 3    // the gate opens around this many nats
+	streamEvidence = 1.5  // the gate opens around this many nats
 	streamSlow     = 0.02 // of the long mean of answers, a shot
 	streamMemory   = 0.04 // of the autocorrelation, a shot
 	streamAuto     = 0.12 // autocorrelation around which the gate opens
@@ -43,28 +46,29 @@ const (
 	streamCentre   = 64 // shots that logits are centred by
 
 	// Offset.
-	streamPrior    = 20   // shots' worth of no offset
-	streamCap      = 6    // shots of a label that count
-	streamLeast    = 0.05 // weight of a shot that shows the same label again
-	streamSticky   = 0.5  // part of the offset that persistence takes away
-	streamVideoOff = 0.8  // and video
-	streamUnsure   = 2    // full offset from a mean doubt of 1/2
-	streamUnsureR  = 0.02 // of that mean, a shot
-	streamWithin   = 0.15 // a frame within a shot counts as this part of one
-	streamRows     = 200  // labels up to which each has its own row
+	streamPrior   = 20   // shots' worth of no offset
+	streamCap     = 6    // shots of a label that count
+	streamLeast   = 0.05 // weight of a shot that shows the same label again
+	streamUnsure  = 4    // full offset from a mean doubt of 1/4
+	streamUnsureR = 0.02 // of that mean, a shot
+	streamWithin  = 0.15 // a frame within a shot counts as this part of one
+	streamRows    = 200  // labels up to which each has its own row
 
 	// Drift.
 	streamQuick  = 0.1  // of the quick mean of doubt, a shot
 	streamDrifts = 0.2  // quick and slow mean apart: another light, another room
 	streamForget = 0.25 // what the offset keeps of its weight then
 
-	streamVersion = 1
+	streamPer     = lqaPositives // exemplars a label
+	streamVersion = 2
 )
 
 // Parts of stream that ablations turn off.
 const (
 	noCache = 1 << iota
+	noHubs
 	noCut
+	noSecond
 	noBalance
 	noEvidence
 	noAutocorrelation
@@ -75,82 +79,115 @@ const (
 )
 
 // stream is made for cameras, where frames are near-duplicates of one thing,
-// then of another. It works on lqa's logits l (its caches come first) in four
-// steps.
+// then of another. It works in six steps.
 //
-//  1. Offset. l' = l - g·d, d_j the mean centred logit of label j over shots
-//     believed to show other labels, every believed label weighing the same up
-//     to 6 shots. It takes away what light, noise and room add to a label. Its
-//     weight g falls where the model is sure anyway (the margin guard), where
-//     labels persist and in video, where shots are few. When the mean doubt
-//     jumps, most of it is forgotten.
-//  2. Shots. Frames follow each other as video when their distances lie far
-//     below those of unrelated frames; a frame that is nearer to the latter
-//     begins a new shot. So does one after which the answers of the shot
-//     have contradicted it by 4 nats (CUSUM: Page, Biometrika 1954).
-//  3. Evidence. Near-duplicates repeat their errors, so what a shot says is the
+//  1. Exemplars: lqa's positive cache with int8 keys, but a frame enters under
+//     the label that the stream believed, one of a thing, and where three are
+//     there the surest. A label's vote is the mean of e^(-β d) over its
+//     exemplars against that of unrelated frames, centred over the labels that
+//     have some; l are the logits with the votes. They fall with the mean doubt
+//     and in video, where shots say more.
+//  2. Hubs: some labels lie near every image. l' = l - h·s·μ·e_j - ..., μ the
+//     mean embedding of the model's training images, h about 1: the cosine is
+//     that with the centred image. Over a shot such a bias would add up.
+//  3. Offset: ... - g·d_j, the mean centred logit of label j over shots believed
+//     to show other labels, every believed label weighing the same up to 6
+//     shots. It takes away what light, noise and room add to a label. Its weight
+//     g falls where the model is sure anyway (the margin guard); in video,
+//     where shots are few, there is none. When the mean doubt jumps, most of it
+//     is forgotten.
+//  4. Shots: see there. A shot ends, too, when its answers have contradicted
+//     it by 8 nats (CUSUM: Page, Biometrika 1954).
+//  5. Evidence. Near-duplicates repeat their errors, so what a shot says is the
 //     mean of its log-probabilities, over five seconds, times a factor that
-//     grows with the logarithm of its length only.
-//  4. Persistence. The answer before is the prior of a new shot as far as two
-//     gates allow: a likelihood ratio says that labels persist, and the
-//     autocorrelation of centred logits says so too, which a collapse onto few
-//     labels does not raise. With both shut, in pictures without order, what is
-//     left is the model's answer but for step 1: the guard.
+//     grows with the logarithm of its length only; the answer before is held
+//     by half a nat. What is shown does not grow with the factor: it would be
+//     surer than it is right.
+//  6. Persistence. In pictures that are no video, the answer before is the prior
+//     of a new one as far as two gates allow: a likelihood ratio says that
+//     labels persist, and the autocorrelation of centred logits says so too,
+//     which a collapse onto few labels does not raise. With both shut, in
+//     pictures without order, what is left is the model's answer but for steps
+//     1 to 3: the guard.
 //
 // Departs from the recipe it began as: shots take the place of novelty weights,
-// the table of offsets leaves out a label's own row, and no statistics of
-// training pictures are needed.
+// the mean image is taken away as a whole, the table of offsets leaves out a
+// label's own row, and exemplars take the place of lqa's caches, in which
+// frames vote for what they said themselves.
 //
-// Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has
-// 93 + D + 28·C + 4·R·(C+1) bytes beside lqa's, R = C up to 200 labels and 1
-// beyond.
+// Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has at
+// most 268 + 13·(D+2) + 56·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
+// labels and 1 beyond.
 type stream struct {
 	space Space
 	off   int // parts turned off
 	c     int
-	rows  int // of the table of offsets: c, or 1 for all labels together
-	cache *lqa
-	clock clock
+	rows  int       // of the table of offsets: c, or 1 for all labels together
+	hubs  []float32 // [C] s·μ·e_j, centred
+	keys  keys      // of cache
 
 	// State.
-	prev      []int8 // [D] the frame before
-	prevScale float32
-	started   bool
-	x, m      float32   // X and M
-	n         float32   // steps of this shot in mean
-	length    float32   // and in shot
-	doubt     float32   // CUSUM
-	g, a, v   float32   // evidence, autocovariance, variance
-	w         float32   // persistence from shot to shot
-	centred   float32   // shots in centre
-	slow      float32   // mean doubt
-	quick     float32   // mean doubt
-	table     []float32 // [rows][C] mean centred logits of a believed label's shots
-	weight    []float32 // [rows] shots in them
-	shot      []float32 // [C] mean centred logits of this shot
-	last      []float32 // [C] centred logits of the frame before
-	centre    []float32 // [C] mean of centred logits
-	q, pi     []float32 // [C+1] belief and its long mean
-	prior     []float32 // [C+1] of this shot
-	mean      []float32 // [C+1] mean log-probabilities of this shot
+	clock     clock
+	shots     shots
+	cache     *cache
+	when      []uint32             // [C·3] number of the frame in a slot
+	seen      uint32               // frames since Reset; stays at its largest
+	answer    int32                // of the frame before, C for none of these; -1: none yet
+	oldAnswer int32                // before the last cut
+	n         float32              // steps of this shot in mean
+	length    float32              // and in shot
+	doubt     float32              // CUSUM
+	g, a, v   float32              // evidence, autocovariance, variance
+	w         float32              // persistence from shot to shot
+	centred   float32              // shots in centre
+	slow      float32              // mean doubt
+	quick     float32              // mean doubt
+	oldN      float32              // n before the last cut
+	oldD      float32              // and doubt
+	table     []float32            // [rows][C] mean centred logits of a believed label's shots
+	weight    []float32            // [rows] shots in them
+	shot      []float32            // [C] mean centred logits of this shot
+	last      []float32            // [C] centred logits of the frame before
+	centre    []float32            // [C] mean of centred logits
+	q, pi     []float32            // [C+1] belief and its long mean
+	prior     []float32            // [C+1] of this shot
+	mean      []float32            // [C+1] mean log-probabilities of this shot
+	old       [3][]float32         // [C+1] q, prior and mean before the last cut
+	lately    [shotAfter][]float32 // [C+1] log-probabilities of the last frames, the last first
 
 	// Of the last frame; not part of the state.
+	frame   *exemplar
+	votes   []float32 // [C·3] of the exemplars, in logits
 	p, e    []float32 // [C+1]
 	lp      []float32 // [C+1] logarithms of p
 	l, d    []float32 // [C]
-	same    float32
+	gain    float32   // what evidence gained in the shot
+	entered int       // slot, or -1
 	changed float32
 }
 
 func newStream(s Space) Adapter { return makeStream(s, 0) }
 
 func makeStream(s Space, off int) *stream {
-	c := len(s.Labels)
-	a := &stream{space: s, off: off, c: c, rows: c, cache: makeLQA(s, off&floatKeys != 0)}
+	c, d := len(s.Labels), len(s.Labels[0])
+	a := &stream{space: s, off: off, c: c, rows: c}
 	if c > streamRows || off&noBalance != 0 {
 		a.rows = 1
 	}
-	a.prev = make([]int8, a.cache.d)
+	floats := off&floatKeys != 0
+	a.frame = &exemplar{codes: make([]int8, d)}
+	a.shots = newShots(d, floats)
+	k := newCache(c, streamPer, d, floats)
+	a.cache = &k
+	a.keys = newKeys(s, a.frame, floats, a.cache)
+	a.when, a.votes = make([]uint32, c*streamPer), make([]float32, c*streamPer)
+	a.hubs = make([]float32, c)
+	if s.ImageMean != nil && off&noHubs == 0 {
+		for j, e := range s.Labels {
+			a.hubs[j] = float32(s.Scale * numeric.Dot(e, s.ImageMean))
+		}
+		centre(a.hubs)
+	}
 	a.table = make([]float32, a.rows*c)
 	a.weight = make([]float32, a.rows)
 	for _, v := range a.vectors() {
@@ -165,18 +202,32 @@ func makeStream(s Space, off int) *stream {
 	return a
 }
 
+// centre takes the mean away.
+func centre(x []float32) {
+	var sum float32
+	for _, v := range x {
+		sum += v
+	}
+	sum /= float32(len(x))
+	for i := range x {
+		x[i] -= sum
+	}
+}
+
 // vectors and answers list the state's slices of C and of C+1 values, scalars
 // its numbers.
 func (a *stream) vectors() []*[]float32 { return []*[]float32{&a.shot, &a.last, &a.centre} }
-func (a *stream) answers() []*[]float32 { return []*[]float32{&a.q, &a.pi, &a.prior, &a.mean} }
-func (a *stream) scalars() [13]*float32 {
-	return [13]*float32{&a.prevScale, &a.x, &a.m, &a.n, &a.length, &a.doubt, &a.g, &a.a, &a.v, &a.w,
-		&a.centred, &a.slow, &a.quick}
+func (a *stream) answers() []*[]float32 {
+	return []*[]float32{&a.q, &a.pi, &a.prior, &a.mean, &a.old[0], &a.old[1], &a.old[2], &a.lately[0], &a.lately[1], &a.lately[2]}
+}
+func (a *stream) scalars() [12]*float32 {
+	return [12]*float32{&a.n, &a.length, &a.doubt, &a.g, &a.a, &a.v, &a.w, &a.centred, &a.slow, &a.quick, &a.oldN, &a.oldD}
 }
 
 func (a *stream) Reset() {
-	a.cache.Reset()
-	clear(a.prev)
+	a.shots.reset()
+	clear(a.cache.count)
+	a.keys.forget()
 	clear(a.table)
 	clear(a.weight)
 	for _, v := range a.vectors() {
@@ -189,58 +240,114 @@ func (a *stream) Reset() {
 	for i := range n {
 		a.q[i] = 1 / float32(n)
 	}
-	copy(a.pi, a.q)
-	copy(a.prior, a.q)
+	for _, v := range [][]float32{a.pi, a.prior, a.old[0], a.old[1]} {
+		copy(v, a.q)
+	}
 	for _, v := range a.scalars() {
 		*v = 0
 	}
-	a.x, a.m = streamStart, numeric.Log(streamStart)
 	a.slow, a.quick = 0.5, 0.5
-	a.started, a.clock, a.same, a.changed = false, clock{}, 0, 0
+	a.clock, a.seen, a.answer, a.oldAnswer, a.entered, a.changed = clock{}, 0, -1, -1, -1, 0
 }
 
 func (a *stream) Adapt(dst []float32, f Frame) {
 	step := min(float32(5*a.clock.step(f.Time)), 1)
-	a.cache.Adapt(a.l, f)
-	if a.off&noCache != 0 {
-		copy(a.l, f.Logits)
+	a.frame.float = f.Embedding
+	a.frame.scale = qtype.QuantizeRow(a.frame.codes, f.Embedding)
+	if a.seen < math.MaxUint32 {
+		a.seen++
 	}
-	a.look(step)
+	a.shots.look(a.frame, step)
+	if a.off&noCut != 0 {
+		a.shots.rest()
+	}
+	if a.off&noSecond != 0 {
+		a.shots.back, a.shots.late = false, false
+	}
+	a.vote(f.Logits)
 	a.offset()
 	top := a.space.posterior(a.p, a.d)
 	logsOf(a.lp, a.p, 1e-9)
+	a.turn()
 	a.persist(f.Frozen)
 	a.believe(step)
-	a.changed = a.space.logits(dst, a.q, f.Logits, top)
+	a.entered = -1
+	if !f.Frozen {
+		a.remember()
+	}
+	a.frame.float = nil // not ours to keep
+	a.say(dst, f.Logits, top)
 }
 
-// look compares the frame with the one before it.
-func (a *stream) look(step float32) {
-	frame := &a.cache.frame
-	a.same = 0
-	if a.started {
-		dot := float32(dotInt8(a.prev, frame.codes)) * a.prevScale * frame.scale
-		x := max(1-dot, 1e-3)
-		lx := numeric.Log(x)
-		if x > a.x {
-			a.x += float32(streamRise * (x - a.x))
-		} else {
-			a.x -= float32((a.x - x) * float32(streamFade/5*step))
+// vote writes l, the logits with the exemplars' votes.
+func (a *stream) vote(logits []float32) {
+	copy(a.l, logits)
+	a.keys.vote()
+	apart := float32(lqaBeta * a.shots.x)
+	unrelated := numeric.Exp(-apart)
+	unit := numeric.Exp(-float32(streamAlike*apart)) - unrelated
+	weight := float32(streamVote * a.space.temperature() * (1 - float32(streamCalm*a.shots.video)) * max(0, 1-float32(streamSure*a.slow)))
+	if a.off&noCache != 0 {
+		weight = 0
+	}
+	var mean float32
+	some := 0
+	for j, n := range a.cache.count {
+		if n == 0 {
+			continue
 		}
-		a.m += float32(streamLevel * step * min(max(lx-a.m, -1), 1))
-		if a.off&noCut == 0 {
-			middle := a.m + float32(streamMiddle*a.gap())
-			a.same = float32(a.video() * numeric.Sigmoid((middle-lx)/streamMiddleW))
+		var sum float32
+		each := weight / float32(float32(n)*unit)
+		for slot := j * streamPer; slot < j*streamPer+int(n); slot++ {
+			a.votes[slot] = float32(each * (a.keys.like[slot] - unrelated))
+			sum += a.votes[slot]
+		}
+		a.l[j] += sum
+		mean += sum
+		some++
+	}
+	if some == 0 {
+		return
+	}
+	mean /= float32(some)
+	for j, n := range a.cache.count {
+		if n > 0 {
+			a.l[j] -= mean
 		}
 	}
-	copy(a.prev, frame.codes)
-	a.prevScale, a.started = frame.scale, true
 }
 
-func (a *stream) gap() float32 { return numeric.Log(a.x) - a.m }
-
-// video says how far frames follow each other as video.
-func (a *stream) video() float32 { return numeric.Sigmoid((a.gap() - streamVideo) / streamVideoW) }
+// remember takes the frame into the cache of the label it is believed to show.
+func (a *stream) remember() {
+	y := a.answer
+	if int(y) == a.c {
+		return // none of these
+	}
+	h := -logOf(a.q[y]) // entropy: ln Σ e^z - Σ q z, z = e - e_y
+	for i := range a.space.answers() {
+		h -= float32(a.q[i] * (a.e[i] - a.e[y]))
+	}
+	h = max(h, 0)
+	twin := numeric.Exp(-float32(lqaBeta * float32(streamTwin*a.shots.x)))
+	slot := -1
+	for i := int(y) * streamPer; i < int(y)*streamPer+int(a.cache.count[y]); i++ {
+		if a.keys.like[i] > twin {
+			slot = i // of this very thing
+		}
+	}
+	switch {
+	case slot < 0:
+		slot = a.cache.offer(int(y), h, a.frame)
+	case h < a.cache.entropy[slot]:
+		a.cache.set(slot, h, a.frame)
+	default:
+		return
+	}
+	if slot >= 0 {
+		a.when[slot], a.entered = a.seen, slot
+		a.keys.keep(a.cache, slot)
+	}
+}
 
 // learn takes the shot that ends, as far as it does, into the table of offsets.
 func (a *stream) learn(weight float32) {
@@ -266,13 +373,14 @@ func logOf(p float32) float32 { return numeric.Log(max(p, 1e-9)) }
 
 // offset writes l' to d.
 func (a *stream) offset() {
-	g := float32((1 - float32(streamSticky*a.w)) * (1 - float32(streamVideoOff*a.video())))
+	g := 1 - a.shots.video
 	if a.off&noMargin == 0 {
 		g *= min(1, float32(streamUnsure*a.slow))
 	}
 	if a.off&noOffset != 0 {
 		g = 0
 	}
+	h := streamHub + float32((streamHubVideo-streamHub)*a.shots.video)
 	var all float32
 	clear(a.d)
 	for k, n := range a.weight {
@@ -289,17 +397,36 @@ func (a *stream) offset() {
 			d -= float32(a.weight[j] * a.table[j*a.c+j])
 			n -= a.weight[j]
 		}
-		a.d[j] = l - float32(g*d/(streamPrior+n))
+		a.d[j] = l - float32(g*d/(streamPrior+n)) - float32(h*a.hubs[j])
+	}
+}
+
+// turn takes the evidence of the shot before up again, where the last cut was
+// none, and puts it aside at a cut.
+func (a *stream) turn() {
+	if a.shots.back {
+		part := a.oldN / max(a.n+a.oldN, 1e-6)
+		for i, m := range a.old[2] {
+			a.mean[i] += float32(part * (m - a.mean[i]))
+		}
+		copy(a.q, a.old[0])
+		copy(a.prior, a.old[1])
+		a.n, a.doubt, a.answer = min(a.n+a.oldN, streamWindow), a.oldD, a.oldAnswer
+	} else if a.shots.same < 0.5 {
+		copy(a.old[0], a.q)
+		copy(a.old[1], a.prior)
+		copy(a.old[2], a.mean)
+		a.oldN, a.oldD, a.oldAnswer = a.n, a.doubt, a.answer
 	}
 }
 
 // persist makes the prior of a shot that begins, learns from the one that ends
 // and moves the gates.
 func (a *stream) persist(frozen bool) {
-	fresh := 1 - a.same // how far this frame begins a shot
+	fresh := 1 - a.shots.same // how far this frame begins a shot
 	n := a.space.answers()
 	each := 1 / float32(n)
-	r := float32(float32(streamStay*a.w) * (1 - float32((1-streamInVideo)*a.video())))
+	r := float32(float32(streamStay*a.w) * (1 - a.shots.video))
 	var sum, stays, goes, again float32
 	for i, lp := range a.lp {
 		a.e[i] = float32(streamTemper * lp)
@@ -363,7 +490,7 @@ func (a *stream) correlate(fresh float32) {
 		a.a += float32(part * (product - a.a))
 	}
 	a.centred = min(a.centred+fresh, streamCentre)
-	a.length = float32(a.same*a.length) + 1
+	a.length = float32(a.shots.same*a.length) + 1
 	follow := fresh / max(a.centred, 1)
 	for i, v := range a.l {
 		z := v - level
@@ -373,17 +500,29 @@ func (a *stream) correlate(fresh float32) {
 	}
 }
 
-// believe takes the frame into the shot's evidence and makes the answer.
+// believe takes the frame into the shot's evidence and makes the belief.
 func (a *stream) believe(step float32) {
-	n := a.space.answers()
+	n, same := a.space.answers(), a.shots.same
 	var agree float32
 	for i := range n {
 		agree += float32(a.q[i] * a.p[i])
 	}
-	a.doubt = max(0, float32(a.same*a.doubt)+float32(step*(largest(a.lp)-logOf(agree)-streamDrift)))
-	a.n = min(float32(a.same*a.n), streamWindow)
+	a.doubt = max(0, float32(same*a.doubt)+float32(step*(largest(a.lp)-logOf(agree)-streamDrift)))
+	a.n = min(float32(same*a.n), streamWindow)
 	if a.doubt > streamDoubt && a.off&noCut == 0 {
 		a.doubt, a.n = 0, 0
+	}
+	hold := float32(streamHold * same)
+	if a.shots.late && a.n > shotAfter+1 {
+		// The shot began with the frames of late.
+		a.n, a.doubt, a.length, hold = shotAfter, 0, shotAfter+1, 0
+		for i := range n {
+			var sum float32
+			for _, lp := range a.lately {
+				sum += lp[i]
+			}
+			a.mean[i], a.prior[i] = sum/shotAfter, 1/float32(n)
+		}
 	}
 	a.n += step
 	part := step / a.n
@@ -394,40 +533,97 @@ func (a *stream) believe(step float32) {
 		a.mean[i] += float32(part * (a.lp[i] - a.mean[i]))
 		e[i] += float32(gain * a.mean[i])
 	}
+	if a.answer >= 0 {
+		e[a.answer] += hold
+	}
 	numeric.Softmax(a.q, e)
+	a.answer = 0
+	for i, v := range e {
+		if v > e[a.answer] {
+			a.answer = int32(i)
+		}
+	}
+	a.gain = gain
+	for i := range a.lately[1:] {
+		copy(a.lately[shotAfter-1-i], a.lately[shotAfter-2-i])
+	}
+	copy(a.lately[0], a.lp)
+}
+
+// say writes logits whose posterior is that of the belief, less sure by what
+// evidence gained in the shot. Where the space has "none of these" its fixed
+// logit sets their level, else the largest of l” does.
+func (a *stream) say(dst, old []float32, top float32) {
+	unit := a.space.temperature() / (1 + float32(streamSpread*(a.gain-1)))
+	level, at := top, a.e[a.answer]
+	if a.space.HasNone {
+		level, at = a.space.None, a.e[a.c]
+	}
+	a.changed = 0
+	for i := range dst {
+		v := level + float32(unit*(a.e[i]-at))
+		a.changed = further(a.changed, v-old[i])
+		dst[i] = v
+	}
 }
 
 func (a *stream) Report() Report {
-	r := a.cache.Report()
-	r.Method, r.Stickiness, r.Shift = "stream", max(a.same, a.w), a.changed
-	r.StateBytes += a.size()
-	if r.Entries > 0 && a.same > 0.5 {
+	r := Report{Method: "stream", Stickiness: max(a.shots.same, a.w), Shift: a.changed, Entered: a.entered, StateBytes: a.size()}
+	for _, n := range a.cache.count {
+		r.Entries += int(n)
+	}
+	switch {
+	case r.Entries == 0:
+		r.Text = "Has seen nothing yet."
+	case a.shots.same > 0.5:
 		r.Text = "Gathers what this view shows."
-	} else if r.Entries > 0 && a.w > 0.5 {
+	case a.w > 0.5:
 		r.Text = "Expects the label to stay."
+	default:
+		r.Text = "Collects views of the labels it sees."
 	}
 	return r
 }
 
-func (a *stream) Exemplars(dst []Exemplar) []Exemplar { return a.cache.Exemplars(dst) }
-
-// size is the length of the state without lqa's.
-func (a *stream) size() int {
-	return 16 + 9 + len(a.prev) + 4*(13+len(a.table)+len(a.weight)+3*a.c+4*(a.c+1))
+// Exemplars appends those of the cache.
+func (a *stream) Exemplars(dst []Exemplar) []Exemplar {
+	for l, n := range a.cache.count {
+		for slot := l * streamPer; slot < l*streamPer+int(n); slot++ {
+			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: a.votes[slot]})
+		}
+	}
+	return dst
 }
 
-// The state, little-endian: version u32, C u32, D u32, rows u32; whether a frame
-// was seen u8 and its time i64; the frame before [D] int8; thirteen numbers, the
-// table, its weights and the vectors, f32 each, in the order of the struct; then
-// lqa's state.
+// size is the length of the state.
+func (a *stream) size() int {
+	n := streamHeader + a.shots.size() + 4*a.floats() + a.c
+	for _, k := range a.cache.count {
+		n += int(k) * (entryBytes + 4 + a.cache.d)
+	}
+	return n
+}
+
+// floats is how many numbers the state has.
+func (a *stream) floats() int {
+	return len(a.scalars()) + len(a.table) + len(a.weight) + len(a.vectors())*a.c + len(a.answers())*(a.c+1)
+}
+
+// The state, little-endian: version u32, C u32, D u32, rows u32, frames seen
+// u32, answer and that before the cut i32; whether a frame was seen u8 and its time i64; the shots; twelve
+// numbers, the table, its weights and the vectors, f32 each, in the order of the
+// struct; then for each label the number of its exemplars u8 and these, each
+// its entropy f32, scale f16, codes [D] int8 and the number of its frame u32.
+const streamHeader = 28 + 9
+
 func (a *stream) AppendState(b []byte) []byte {
-	for _, v := range []int{streamVersion, a.c, len(a.prev), a.rows} {
+	for _, v := range []int{streamVersion, a.c, a.cache.d, a.rows} {
 		b = binary.LittleEndian.AppendUint32(b, uint32(v))
 	}
-	b = a.clock.append(b)
-	for _, c := range a.prev {
-		b = append(b, byte(c))
-	}
+	b = binary.LittleEndian.AppendUint32(b, a.seen)
+	b = binary.LittleEndian.AppendUint32(b, uint32(a.answer))
+	b = binary.LittleEndian.AppendUint32(b, uint32(a.oldAnswer))
+	b = a.shots.append(a.clock.append(b))
 	for _, v := range a.scalars() {
 		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(*v))
 	}
@@ -435,56 +631,98 @@ func (a *stream) AppendState(b []byte) []byte {
 	for _, v := range append(a.vectors(), a.answers()...) {
 		b = appendFloats(b, *v)
 	}
-	return a.cache.AppendState(b)
+	for l, n := range a.cache.count {
+		b = append(b, n)
+		for slot := l * streamPer; slot < l*streamPer+int(n); slot++ {
+			b = binary.LittleEndian.AppendUint32(a.cache.appendEntry(b, slot), a.when[slot])
+		}
+	}
+	return b
 }
 
 func (a *stream) Restore(b []byte) error {
-	bad := func(what string) error { return fmt.Errorf("%w: stream: %s", ErrState, what) }
-	size := a.size()
-	if len(b) < size {
-		return bad("ends too early")
-	}
-	for i, v := range []int{streamVersion, a.c, len(a.prev), a.rows} {
-		if binary.LittleEndian.Uint32(b[4*i:]) != uint32(v) {
-			return bad("of another version or shape")
-		}
-	}
-	head, floats := b[16:25+len(a.prev)], b[25+len(a.prev):size]
-	if head[0] > 1 {
-		return bad("neither seen nor not")
-	}
-	for i := 0; i < len(floats); i += 4 {
-		v := math.Float32frombits(binary.LittleEndian.Uint32(floats[i:]))
-		if !(v >= -streamLargest && v <= streamLargest) {
-			return bad("a number out of range")
-		}
-	}
 	fresh := makeStream(a.space, a.off)
-	if err := fresh.cache.Restore(b[size:]); err != nil {
+	if err := fresh.read(b); err != nil {
+		return fmt.Errorf("%w: stream: %w", ErrState, err)
+	}
+	a.keys.forget()
+	*a = *fresh
+	return nil
+}
+
+var errRange = errors.New("a number out of range")
+
+// read takes up a state; a is new.
+func (a *stream) read(b []byte) error {
+	if len(b) < streamHeader {
+		return errShort
+	}
+	for i, v := range []int{streamVersion, a.c, a.cache.d, a.rows} {
+		if binary.LittleEndian.Uint32(b[4*i:]) != uint32(v) {
+			return errors.New("of another version or shape")
+		}
+	}
+	a.seen = binary.LittleEndian.Uint32(b[16:])
+	a.answer, a.oldAnswer = int32(binary.LittleEndian.Uint32(b[20:])), int32(binary.LittleEndian.Uint32(b[24:]))
+	if n := a.space.answers(); a.answer < -1 || int(a.answer) >= n || a.oldAnswer < -1 || int(a.oldAnswer) >= n || b[28] > 1 {
+		return errRange
+	}
+	a.clock.take(b[28:])
+	b, err := a.shots.read(b[streamHeader:])
+	if err != nil {
 		return err
 	}
-	fresh.clock.take(head)
-	fresh.started = fresh.clock.started
-	for i, c := range head[9:] {
-		fresh.prev[i] = int8(c)
+	if len(b) < 4*a.floats() {
+		return errShort
+	}
+	for i := range a.floats() {
+		v := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
+		if !(v >= -streamLargest && v <= streamLargest) {
+			return errRange
+		}
 	}
 	take := func(dst []float32) {
-		takeFloats(dst, floats)
-		floats = floats[4*len(dst):]
+		takeFloats(dst, b)
+		b = b[4*len(dst):]
 	}
-	for _, v := range fresh.scalars() {
-		*v = math.Float32frombits(binary.LittleEndian.Uint32(floats))
-		floats = floats[4:]
+	for _, v := range a.scalars() {
+		*v = math.Float32frombits(binary.LittleEndian.Uint32(b))
+		b = b[4:]
 	}
-	take(fresh.table)
-	take(fresh.weight)
-	for _, v := range append(fresh.vectors(), fresh.answers()...) {
+	take(a.table)
+	take(a.weight)
+	for _, v := range append(a.vectors(), a.answers()...) {
 		take(*v)
 	}
-	if !fresh.sane() {
-		return bad("a number out of range")
+	if !a.sane() {
+		return errRange
 	}
-	*a = *fresh
+	for l := range a.c {
+		if len(b) < 1 {
+			return errShort
+		}
+		n := b[0]
+		if n > streamPer {
+			return fmt.Errorf("%d exemplars of label %d", n, l)
+		}
+		b = b[1:]
+		for slot := l * streamPer; slot < l*streamPer+int(n); slot++ {
+			if b, err = a.cache.readEntry(b, slot, true); err != nil {
+				return err
+			}
+			if len(b) < 4 {
+				return errShort
+			}
+			if a.when[slot] = binary.LittleEndian.Uint32(b); a.when[slot] < 1 || a.when[slot] > a.seen {
+				return errRange
+			}
+			b = b[4:]
+		}
+		a.cache.count[l] = n
+	}
+	if len(b) != 0 {
+		return fmt.Errorf("%d bytes too many", len(b))
+	}
 	return nil
 }
 
@@ -496,8 +734,7 @@ const streamLargest = 1e13
 // it makes finite ones of them.
 func (a *stream) sane() bool {
 	unit := func(x float32) bool { return x >= 0 && x <= 1.001 }
-	if !(unit(a.prevScale) && a.x > 0 && a.x < 3 && a.m > -8 && a.m < 2 && a.n >= 0 && a.n <= streamWindow+1 &&
-		a.length >= 0 && a.doubt >= 0 && a.v >= 0 && unit(a.w) && a.centred >= 0 && a.centred <= streamCentre &&
+	if !(a.n >= 0 && a.n <= streamWindow+1 && a.oldN >= 0 && a.oldN <= streamWindow+1 && a.oldD >= 0 && a.length >= 0 && a.doubt >= 0 && a.v >= 0 && unit(a.w) && a.centred >= 0 && a.centred <= streamCentre &&
 		unit(a.slow) && unit(a.quick)) {
 		return false
 	}
@@ -506,7 +743,7 @@ func (a *stream) sane() bool {
 			return false
 		}
 	}
-	for _, v := range [][]float32{a.q, a.pi, a.prior} {
+	for _, v := range [][]float32{a.q, a.pi, a.prior, a.old[0], a.old[1]} {
 		var sum float32
 		for _, p := range v {
 			if !unit(p) {
@@ -518,9 +755,11 @@ func (a *stream) sane() bool {
 			return false
 		}
 	}
-	for _, m := range a.mean {
-		if !(m >= -32 && m <= 0) {
-			return false
+	for _, v := range append([][]float32{a.mean, a.old[2]}, a.lately[:]...) {
+		for _, m := range v {
+			if !(m >= -32 && m <= 0) {
+				return false
+			}
 		}
 	}
 	return true

@@ -2,6 +2,7 @@ package tta
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"lqa/quant/numeric"
@@ -95,9 +96,9 @@ func TestStream_Cut(t *testing.T) {
 	for i, f := range frames {
 		a.Adapt(out, f)
 		switch {
-		case i%25 == 0 && i > 0 && a.same < 0.5:
+		case i%25 == 0 && i > 0 && a.shots.same < 0.5:
 			cuts++
-		case i%25 != 0 && a.same > 0.5:
+		case i%25 != 0 && a.shots.same > 0.5:
 			kept++
 		}
 	}
@@ -168,7 +169,7 @@ func TestStream_Frozen(t *testing.T) {
 	for _, f := range frames[:100] {
 		a.Adapt(out, f)
 	}
-	entries, table, doubt := a.cache.AppendState(nil)[16:], append([]float32(nil), a.table...), a.slow
+	entries, table, doubt := slices.Clone(a.when), slices.Clone(a.table), a.slow
 	for _, f := range frames[100:] {
 		f.Frozen = true
 		a.Adapt(out, f)
@@ -176,7 +177,7 @@ func TestStream_Frozen(t *testing.T) {
 			t.Fatal("a frozen frame entered the cache")
 		}
 	}
-	if string(entries) != string(a.cache.AppendState(nil)[16:]) || differ(table, a.table) || a.slow != doubt {
+	if !slices.Equal(entries, a.when) || differ(table, a.table) || a.slow != doubt {
 		t.Error("a frozen stream learned")
 	}
 	if a.Report().Shift == 0 {
