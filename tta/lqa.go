@@ -73,7 +73,7 @@ type lqa struct {
 
 	pos, neg cache
 	mask     [][lqaMask]uint16 // [C·2] labels a negative exemplar votes against, ascending
-	masked   []uint8           // [C·2] how many of them
+	masked   []uint8           // [C·2] how many of them; 0 where there is no exemplar
 	seen     uint32            // frames since Reset; stays at its largest
 	when     []uint32          // [C·3] number of the frame in a positive slot
 
@@ -153,23 +153,21 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 		a.neg.votes(a.like, &a.frame, lqaNegBeta)
 	}
 	clear(a.down)
-	for l := range a.c {
-		for i := range int(a.neg.count[l]) {
-			slot := l*lqaNegatives + i
+	for slot, n := range a.masked {
+		if n > 0 {
 			w := a.like[a.neg.first+slot]
-			for _, j := range a.mask[slot][:a.masked[slot]] {
+			for _, j := range a.mask[slot][:n] {
 				a.down[j] += w
 			}
 		}
 	}
 	unit := a.scale / 100
 	a.shift = 0
-	for l := range a.c {
+	for l, n := range a.pos.count {
 		var up float32
-		for i := range int(a.pos.count[l]) {
-			slot := l*lqaPositives + i
-			v := a.like[slot]
-			a.votes[slot] = float32(unit * lqaAlpha * v)
+		slot := l * lqaPositives
+		for i, v := range a.like[slot : slot+int(n)] {
+			a.votes[slot+i] = float32(unit * lqaAlpha * v)
 			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
@@ -224,6 +222,7 @@ func (a *lqa) setMask(slot int) {
 func (a *lqa) Reset() {
 	clear(a.pos.count)
 	clear(a.neg.count)
+	clear(a.masked)
 	a.seen, a.shift, a.entered = 0, 0, -1
 	a.kernels.forget(a)
 }

@@ -12,8 +12,9 @@ import (
 	"lqa/tta"
 )
 
-// path gives a GEMM of one row as many sums at once as there are registers for.
-var path = kernel.Path{Form: kernel.Plain, Rows: 1, Panels: 4, AFirst: true}
+// path reads a panel after the other: the table comes from far, and that is
+// what a GEMM of one row takes its time for.
+var path = kernel.Path{Form: kernel.Plain, Rows: 1, Panels: 1, AFirst: true}
 
 // scorer is tta.Kernels on a host.
 type scorer struct {
@@ -48,7 +49,7 @@ func On(newHost func() device.Host) func(tta.KernelShape) (tta.Kernels, error) {
 
 func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	c, d := len(shape.Labels), len(shape.Labels[0])
-	s := &scorer{width: (d + 7) / 8 * 8}
+	s := &scorer{width: (d + 15) / 16 * 16}
 	var l device.Layout
 	alloc := func(bytes int) uint32 { return l.Alloc(device.Activations, bytes) }
 	table := l.Alloc(device.Weights, 4*kernel.PackedF32Len(c, d))
