@@ -74,6 +74,7 @@ type lqa struct {
 	pos, neg cache
 	mask     [][lqaMask]uint16 // [C·2] labels a negative exemplar votes against, ascending
 	masked   []uint8           // [C·2] how many of them; 0 where there is no exemplar
+	masks    int               // their sum
 	seen     uint32            // frames since Reset; stays at its largest
 	when     []uint32          // [C·3] number of the frame in a positive slot
 
@@ -216,6 +217,7 @@ func (a *lqa) setMask(slot int) {
 			n++
 		}
 	}
+	a.masks += n - int(a.masked[slot])
 	a.masked[slot] = uint8(n)
 }
 
@@ -223,22 +225,15 @@ func (a *lqa) Reset() {
 	clear(a.pos.count)
 	clear(a.neg.count)
 	clear(a.masked)
+	a.pos.used, a.neg.used, a.masks = 0, 0, 0
 	a.seen, a.shift, a.entered = 0, 0, -1
 	a.kernels.forget(a)
 }
 
 func (a *lqa) Report() Report {
-	r := Report{Method: "lqa", Shift: a.shift, Entered: a.entered, StateBytes: lqaHeader + 2*a.c}
-	positives := 0
-	for l := range a.c {
-		positives += int(a.pos.count[l])
-		r.Entries += int(a.pos.count[l]) + int(a.neg.count[l])
-		for i := range int(a.neg.count[l]) {
-			r.StateBytes += 1 + 2*int(a.masked[l*lqaNegatives+i])
-		}
-	}
-	r.StateBytes += r.Entries*(entryBytes+a.d) + 4*positives
-	switch positives {
+	r := Report{Method: "lqa", Shift: a.shift, Entered: a.entered, Entries: a.pos.used + a.neg.used}
+	r.StateBytes = lqaHeader + 2*a.c + r.Entries*(entryBytes+a.d) + 4*a.pos.used + a.neg.used + 2*a.masks
+	switch a.pos.used {
 	case 0:
 		r.Text = "Has seen nothing yet."
 	case lqaPositives * a.c:
@@ -355,6 +350,7 @@ func (a *lqa) read(b []byte, keep bool) error {
 			}
 			if keep {
 				c.count[l] = n
+				c.used += int(n)
 			}
 		}
 	}
@@ -385,6 +381,7 @@ func (a *lqa) readMask(b []byte, slot int, keep bool) ([]byte, error) {
 		}
 	}
 	if keep {
+		a.masks += n
 		a.masked[slot] = uint8(n)
 	}
 	return b[2*n:], nil
@@ -404,6 +401,7 @@ type exemplar struct {
 type cache struct {
 	per, d  int
 	first   int       // slot of the first among those of all caches
+	used    int       // exemplars in all
 	count   []uint8   // [C]
 	entropy []float32 // [C·per]
 	scale   []float32 // [C·per]
@@ -432,6 +430,7 @@ func (k *cache) offer(label int, h float32, x *exemplar) int {
 	if n := int(k.count[label]); n < k.per {
 		slot += n
 		k.count[label]++
+		k.used++
 	} else {
 		for i := slot + 1; i < (label+1)*k.per; i++ {
 			if k.entropy[i] > k.entropy[slot] {

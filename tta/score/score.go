@@ -133,7 +133,7 @@ func (s *scorer) Votes(dst []float32, scale float32, codes []int8) error {
 	s.bytes = binary.LittleEndian.AppendUint32(s.bytes[:0], math.Float32bits(scale))
 	s.bytes = append(s.bytes, make([]byte, kernel.VoteHead-4)...)
 	for _, c := range codes {
-		s.bytes = binary.LittleEndian.AppendUint16(s.bytes, uint16(int16(c)))
+		s.bytes = append(s.bytes, byte(c), byte(int16(c)>>8))
 	}
 	if err := s.dev.Write(s.x, s.bytes); err != nil {
 		return err
