@@ -73,11 +73,11 @@ func open(t testing.TB, c tta.SessionConfig, host func() device.Host) *tta.Sessi
 
 // pair is a session with kernels and one without.
 type pair struct {
-	t            *testing.T
-	plain, fast  *tta.Session
-	want, got    tta.Result
-	frames       [][]float32
-	seen, height int
+	t           *testing.T
+	plain, fast *tta.Session
+	want, got   tta.Result
+	frames      [][]float32
+	seen        int
 }
 
 // look shows both n frames and compares what they answer, bit for bit.
