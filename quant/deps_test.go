@@ -65,6 +65,7 @@ var arrows = []arrow{
 	{"tta/shift/order", []string{"tta/shift"}, "orders are functions of labels and seed: they know no frames"},
 	{"tta", []string{"quant/numeric", "quant/qtype", "tta/shift"}, "a session is handed an Encoder and knows no device"},
 	{"tta/score", []string{"quant/device", "quant/kernel", "tta"}, "the glue between a session and the kernels, which may not know each other"},
+	{"tta/ttatest", []string{"quant/numeric"}, "states to measure with, written without a look at what reads them"},
 	{"tta/cmd/...", []string{"quant/...", "tta/...", "github.com/urfave/cli/v3", "golang.org/x/image/...", "golang.org/x/term"}, "tools wire everything together, outside the browser"},
 	{"wasm/proto", []string{"quant/json"}, "both sides share it, so it may drag in neither"},
 	{"wasm/remote", nil, "how a download goes on, natively tested: JavaScript does the fetching"},

@@ -12,7 +12,8 @@ type Kernels interface {
 	// Keep puts a key, codes [D] times scale > 0, into a slot.
 	Keep(slot int, scale float32, codes []int8) error
 	// Votes writes e^(-β(1 - key·f)), where f is codes [D] times scale, to
-	// dst[slot] for each slot with a key; the rest of dst is arbitrary.
+	// dst[slot] for each slot with a key; the rest of dst is arbitrary. dst may
+	// have the slots of the first sets alone.
 	Votes(dst []float32, scale float32, codes []int8) error
 	// Bytes is how much memory they hold.
 	Bytes() int

@@ -73,7 +73,8 @@ type lqa struct {
 
 	pos, neg cache
 	mask     [][lqaMask]uint16 // [C·2] labels a negative exemplar votes against, ascending
-	masked   []uint8           // [C·2] how many of them
+	masked   []uint8           // [C·2] how many of them; 0 where there is no exemplar
+	masks    int               // their sum
 	seen     uint32            // frames since Reset; stays at its largest
 	when     []uint32          // [C·3] number of the frame in a positive slot
 
@@ -140,23 +141,21 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 
 	a.keys.vote()
 	clear(a.down)
-	for l := range a.c {
-		for i := range int(a.neg.count[l]) {
-			slot := l*lqaNegatives + i
+	for slot, n := range a.masked {
+		if n > 0 {
 			w := a.keys.like[a.neg.first+slot]
-			for _, j := range a.mask[slot][:a.masked[slot]] {
+			for _, j := range a.mask[slot][:n] {
 				a.down[j] += w
 			}
 		}
 	}
 	unit := a.scale / 100
 	a.shift = 0
-	for l := range a.c {
+	for l, n := range a.pos.count {
 		var up float32
-		for i := range int(a.pos.count[l]) {
-			slot := l*lqaPositives + i
-			v := a.keys.like[slot]
-			a.votes[slot] = float32(unit * lqaAlpha * v)
+		slot := l * lqaPositives
+		for i, v := range a.keys.like[slot : slot+int(n)] {
+			a.votes[slot+i] = float32(unit * lqaAlpha * v)
 			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
@@ -205,28 +204,23 @@ func (a *lqa) setMask(slot int) {
 			n++
 		}
 	}
+	a.masks += n - int(a.masked[slot])
 	a.masked[slot] = uint8(n)
 }
 
 func (a *lqa) Reset() {
-	clear(a.pos.count)
-	clear(a.neg.count)
+	a.pos.clear()
+	a.neg.clear()
+	clear(a.masked)
+	a.masks = 0
 	a.seen, a.shift, a.entered = 0, 0, -1
 	a.keys.forget()
 }
 
 func (a *lqa) Report() Report {
-	r := Report{Method: "lqa", Shift: a.shift, Entered: a.entered, StateBytes: lqaHeader + 2*a.c}
-	positives := 0
-	for l := range a.c {
-		positives += int(a.pos.count[l])
-		r.Entries += int(a.pos.count[l]) + int(a.neg.count[l])
-		for i := range int(a.neg.count[l]) {
-			r.StateBytes += 1 + 2*int(a.masked[l*lqaNegatives+i])
-		}
-	}
-	r.StateBytes += r.Entries*(entryBytes+a.d) + 4*positives
-	switch positives {
+	r := Report{Method: "lqa", Shift: a.shift, Entered: a.entered, Entries: a.pos.used + a.neg.used}
+	r.StateBytes = lqaHeader + 2*a.c + r.Entries*(entryBytes+a.d) + 4*a.pos.used + a.neg.used + 2*a.masks
+	switch a.pos.used {
 	case 0:
 		r.Text = "Has seen nothing yet."
 	case lqaPositives * a.c:
@@ -344,6 +338,7 @@ func (a *lqa) read(b []byte, keep bool) error {
 			}
 			if keep {
 				c.count[l] = n
+				c.used += int(n)
 			}
 		}
 	}
@@ -374,6 +369,7 @@ func (a *lqa) readMask(b []byte, slot int, keep bool) ([]byte, error) {
 		}
 	}
 	if keep {
+		a.masks += n
 		a.masked[slot] = uint8(n)
 	}
 	return b[2*n:], nil
@@ -393,6 +389,7 @@ type exemplar struct {
 type cache struct {
 	per, d  int
 	first   int       // slot of the first among those of all caches
+	used    int       // exemplars in all
 	count   []uint8   // [C]
 	entropy []float32 // [C·per]
 	scale   []float32 // [C·per]
@@ -414,6 +411,11 @@ func newCache(c, per, d int, floats bool) cache {
 	return k
 }
 
+func (k *cache) clear() {
+	clear(k.count)
+	k.used = 0
+}
+
 // offer stores x under label if a slot is free, or in place of the first
 // exemplar of highest entropy if h is lower. It returns the slot, or -1.
 func (k *cache) offer(label int, h float32, x *exemplar) int {
@@ -421,6 +423,7 @@ func (k *cache) offer(label int, h float32, x *exemplar) int {
 	if n := int(k.count[label]); n < k.per {
 		slot += n
 		k.count[label]++
+		k.used++
 	} else {
 		for i := slot + 1; i < (label+1)*k.per; i++ {
 			if k.entropy[i] > k.entropy[slot] {

@@ -226,7 +226,7 @@ func (a *stream) scalars() [12]*float32 {
 
 func (a *stream) Reset() {
 	a.shots.reset()
-	clear(a.cache.count)
+	a.cache.clear()
 	a.keys.forget()
 	clear(a.table)
 	clear(a.weight)
@@ -568,10 +568,7 @@ func (a *stream) say(dst, old []float32, top float32) {
 }
 
 func (a *stream) Report() Report {
-	r := Report{Method: "stream", Stickiness: max(a.shots.same, a.w), Shift: a.changed, Entered: a.entered, StateBytes: a.size()}
-	for _, n := range a.cache.count {
-		r.Entries += int(n)
-	}
+	r := Report{Method: "stream", Stickiness: max(a.shots.same, a.w), Shift: a.changed, Entered: a.entered, StateBytes: a.size(), Entries: a.cache.used}
 	switch {
 	case r.Entries == 0:
 		r.Text = "Has seen nothing yet."
@@ -597,11 +594,7 @@ func (a *stream) Exemplars(dst []Exemplar) []Exemplar {
 
 // size is the length of the state.
 func (a *stream) size() int {
-	n := streamHeader + a.shots.size() + 4*a.floats() + a.c
-	for _, k := range a.cache.count {
-		n += int(k) * (entryBytes + 4 + a.cache.d)
-	}
-	return n
+	return streamHeader + a.shots.size() + 4*a.floats() + a.c + a.cache.used*(entryBytes+4+a.cache.d)
 }
 
 // floats is how many numbers the state has.
@@ -719,6 +712,7 @@ func (a *stream) read(b []byte) error {
 			b = b[4:]
 		}
 		a.cache.count[l] = n
+		a.cache.used += int(n)
 	}
 	if len(b) != 0 {
 		return fmt.Errorf("%d bytes too many", len(b))

@@ -9,8 +9,8 @@ import (
 // cos = (x·key[n])·(scale[n]·scale), the product of codes exact. Of four rows
 // that all have scale 0 nothing is read and nothing written: there are none.
 //
-//	X one float32, its scale, and from byte 16 on [K8] int16, its codes
-//	Keys [N4] rows of K8 int8 (padding zero), Scales [N4], Y [N4] float32
+//	X one float32, its scale, and from byte 16 on [K16] int16, its codes
+//	Keys [N4] rows of K16 int8 (padding zero), Scales [N4], Y [N4] float32
 type Vote struct {
 	X, Keys, Scales, Y uint32
 	N, K               int // K up to 1<<16: sums stay in int32
@@ -22,7 +22,7 @@ const VoteHead = 16
 
 // Append implements Command.
 func (c Vote) Append(l List) List {
-	return l.add(opVote, c.X, c.Keys, c.Scales, c.Y, uint32((c.N+3)/4), uint32((c.K+7)/8*8), bits(-c.Beta))
+	return l.add(opVote, c.X, c.Keys, c.Scales, c.Y, uint32((c.N+3)/4), uint32((c.K+15)/16*16), bits(-c.Beta))
 }
 
 // RefVote defines Vote for one row.
@@ -41,35 +41,31 @@ func emitVote(e *emitter) {
 	beta := e.splat(6)
 	g, end := e.share(groups)
 	x, xEnd := e.Local(asm.I32), e.let(asm.I32Add(x0, asm.I32Shl(k, i32(1))))
-	w, acc := e.Locals(asm.I32, 4), e.Locals(asm.V128, 4)
-	codes, s, xs := e.Local(asm.V128), e.Local(asm.V128), e.let(asm.V128Load32Splat(x0, 0))
+	acc, t := e.Locals(asm.V128, 4), e.Local(asm.V128)
+	s, xs := e.Local(asm.V128), e.let(asm.V128Load32Splat(x0, 0))
 	exp := e.exp()
-	e.Set(w[0], asm.I32Add(keys, asm.I32Mul(asm.I32Shl(k, i32(2)), g)))
+	key := e.let(asm.I32Add(keys, asm.I32Mul(asm.I32Shl(k, i32(2)), g)))
 	e.Add(asm.I32Shl(g, i32(4)), scales, y)
 	e.For(g, end, 1, func() {
 		e.Set(s, asm.V128Load(scales, 0))
-		for r := 1; r < 4; r++ {
-			e.Set(w[r], asm.I32Add(w[r-1], k))
-		}
 		e.If(asm.V128AnyTrue(s), func() {
+			// Row after row: what comes from memory comes in its order there.
 			for _, a := range acc {
 				e.Set(a, asm.I32x4Const(0))
+				e.Set(x, x0)
+				e.While(asm.I32LtU(x, xEnd), func() {
+					for i := range uint32(2) {
+						e.Set(a, asm.I32x4Add(a, asm.I32x4DotI16x8S(asm.V128Load8x8S(key, 8*i), asm.V128Load(x, VoteHead+16*i))))
+					}
+					e.Bump(32, x)
+					e.Bump(16, key)
+				})
 			}
-			e.Set(x, x0)
-			e.While(asm.I32LtU(x, xEnd), func() {
-				e.Set(codes, asm.V128Load(x, VoteHead))
-				for r, a := range acc {
-					e.Set(a, asm.I32x4Add(a, asm.I32x4DotI16x8S(asm.V128Load8x8S(w[r], 0), codes)))
-				}
-				e.Bump(16, x)
-				e.Bump(8, w...)
-			})
-			e.fold4(acc, codes)
+			e.fold4(acc, t)
 			e.Set(s, asm.F32x4Mul(asm.F32x4ConvertI32x4S(acc[0]), asm.F32x4Mul(s, xs)))
 			exp(s, asm.F32x4Mul(beta, asm.F32x4Sub(asm.F32x4Const(1), s)))
 			e.V128Store(y, 0, s)
-			e.Set(w[0], w[3])
-		}, func() { e.Set(w[0], asm.I32Add(w[3], k)) })
+		}, func() { e.Add(asm.I32Shl(k, i32(2)), key) })
 		e.Bump(16, scales, y)
 	})
 }

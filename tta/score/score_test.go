@@ -2,10 +2,8 @@ package score_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"math"
 	"math/rand/v2"
 	"slices"
@@ -16,6 +14,7 @@ import (
 	"lqa/quant/numeric"
 	"lqa/tta"
 	"lqa/tta/score"
+	"lqa/tta/ttatest"
 )
 
 func unit(r *rand.Rand, d int) []float32 {
@@ -74,11 +73,11 @@ func open(t testing.TB, c tta.SessionConfig, host func() device.Host) *tta.Sessi
 
 // pair is a session with kernels and one without.
 type pair struct {
-	t            *testing.T
-	plain, fast  *tta.Session
-	want, got    tta.Result
-	frames       [][]float32
-	seen, height int
+	t           *testing.T
+	plain, fast *tta.Session
+	want, got   tta.Result
+	frames      [][]float32
+	seen        int
 }
 
 // look shows both n frames and compares what they answer, bit for bit.
@@ -217,47 +216,6 @@ func TestKernels_NoAllocations(t *testing.T) {
 	}
 }
 
-// full is the state of a session whose caches have no room left: of each label
-// three views and two that are doubtful, which speak against six labels.
-func full(t testing.TB, s *tta.Session) []byte {
-	s.Reset()
-	empty := s.AppendState(nil)
-	c, d := len(s.Labels()), s.Width()
-	lqa := binary.LittleEndian.AppendUint32(nil, 2) // version
-	for _, v := range []int{c, d, 5 * c} {
-		lqa = binary.LittleEndian.AppendUint32(lqa, uint32(v))
-	}
-	r := rand.New(rand.NewPCG(3, 4))
-	entry := func(entropy float32) {
-		lqa = binary.LittleEndian.AppendUint32(lqa, math.Float32bits(entropy))
-		lqa = numeric.AppendFloat16(lqa, 1/(11*float32(math.Sqrt(float64(d)))))
-		for range d {
-			lqa = append(lqa, byte(r.IntN(31)-15))
-		}
-	}
-	for range c {
-		lqa = append(lqa, 3)
-		for range 3 {
-			entry(0.1)
-			lqa = binary.LittleEndian.AppendUint32(lqa, 1)
-		}
-		lqa = append(lqa, 2)
-		for range 2 {
-			entry(1)
-			lqa = append(lqa, 6)
-			for k := range 6 {
-				lqa = binary.LittleEndian.AppendUint16(lqa, uint16(k*c/6))
-			}
-		}
-	}
-	// lqa's part is the last of every state, empty or full.
-	at := len(empty) - 4 - (16 + 2*c)
-	state := append(slices.Clone(empty[:at]), lqa...)
-	length := 4 + 2 + int(state[5]) + 8 + 8 // of what stands before the adapter's length
-	binary.LittleEndian.PutUint32(state[length:], uint32(len(state)-length-4))
-	return binary.LittleEndian.AppendUint32(state, crc32.ChecksumIEEE(state))
-}
-
 // vit is the milliseconds of a frame of ViT-B/32 in Chromium, on one thread of
 // the machine that KERNELS.md names.
 const vit = 46
@@ -275,7 +233,7 @@ func BenchmarkFrame(b *testing.B) {
 						b.Skip("so few labels have none")
 					}
 					if adapter != "zeroshot" {
-						if err := s.Restore(full(b, s)); err != nil {
+						if err := s.Restore(ttatest.Full(s.AppendState(nil), c, 512)); err != nil {
 							b.Fatal(err)
 						}
 					}

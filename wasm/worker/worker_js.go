@@ -761,11 +761,26 @@ func (s *session) votes() []proto.Vote {
 			n++
 		}
 	}
-	weight := func(v *proto.Vote) float32 { return max(v.Weight, -v.Weight) }
+	weight := func(w float32) float32 {
+		if w < 0 {
+			return -w
+		}
+		return w
+	}
 	s.voted = s.voted[:0]
 	for _, e := range s.exemplars {
-		v := proto.Vote{Slot: e.Slot, Label: s.Labels()[e.Label], Taught: e.Taught, Weight: e.Weight}
-		s.voted = rank(s.voted, v, maxVotes, func(a, b *proto.Vote) bool { return weight(a) > weight(b) })
+		n := len(s.voted)
+		if n < maxVotes {
+			n++
+			s.voted = append(s.voted, proto.Vote{})
+		} else if weight(e.Weight) <= weight(s.voted[n-1].Weight) {
+			continue
+		}
+		k := n - 1
+		for ; k > 0 && weight(e.Weight) > weight(s.voted[k-1].Weight); k-- {
+			s.voted[k] = s.voted[k-1]
+		}
+		s.voted[k] = proto.Vote{Slot: e.Slot, Label: s.Labels()[e.Label], Taught: e.Taught, Weight: e.Weight}
 	}
 	return s.voted
 }
@@ -782,30 +797,27 @@ func (w *worker) drop(r request) {
 const maxScores = 32
 
 // scores lists the likeliest labels in dst's memory, ties in their order.
+// (Sorting all of them would be 9 kB more of program.)
 func scores(dst []proto.Score, labels []string, s tta.Scores) []proto.Score {
+	var best [maxScores]int
+	n := 0
+	for i, p := range s.P {
+		if n < maxScores {
+			n++
+		} else if p <= s.P[best[n-1]] {
+			continue
+		}
+		k := n - 1
+		for ; k > 0 && p > s.P[best[k-1]]; k-- {
+			best[k] = best[k-1]
+		}
+		best[k] = i
+	}
 	dst = dst[:0]
-	for i, l := range labels {
-		dst = rank(dst, proto.Score{Label: l, Score: s.P[i]}, maxScores, func(a, b *proto.Score) bool { return a.Score > b.Score })
+	for _, i := range best[:n] {
+		dst = append(dst, proto.Score{Label: labels[i], Score: s.P[i]})
 	}
 	return dst
-}
-
-// rank puts v in its place in a list of at most so many, behind those that it
-// is not before. (Sorting all of them would be 9 kB more of program.)
-func rank[T any](list []T, v T, most int, before func(a, b *T) bool) []T {
-	i := len(list)
-	for i > 0 && before(&v, &list[i-1]) {
-		i--
-	}
-	if i == most {
-		return list
-	}
-	if len(list) < most {
-		list = append(list, v)
-	}
-	copy(list[i+1:], list[i:])
-	list[i] = v
-	return list
 }
 
 // memory counts bytes. The Go heap is looked at once a second: that stops the

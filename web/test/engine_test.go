@@ -253,6 +253,38 @@ func TestSessions(t *testing.T) {
 	}
 }
 
+// manyLabels are enough for a session to have kernels of its own.
+func manyLabels() []string {
+	labels := make([]string, 40)
+	for i := range labels {
+		labels[i] = fmt.Sprintf("%s %s %d", []string{"red", "blue"}[i%2], []string{"dog", "cat", "key"}[i%3], i)
+	}
+	return labels
+}
+
+// TestManyLabels: a session of many labels, which has kernels of its own,
+// answers as one of few does, which has none, and gives their memory back.
+func TestManyLabels(t *testing.T) {
+	w := engineWorld(t)
+	w.smallModel()
+	w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "many", Labels: manyLabels()}), proto.Opened)
+	many := w.must(w.frame("many", 0, 64, 64, "maroon"), proto.Result)
+	top := many.ZeroShot.Scores[:2]
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "few", Labels: []string{top[0].Label, top[1].Label}}), proto.Opened)
+	both := w.must(w.frame("few", 0, 64, 64, "maroon"), proto.Result)
+	few := both.ZeroShot.Scores
+	if r := few[0].Score * top[1].Score / (few[1].Score * top[0].Score); few[0].Label != top[0].Label || r < 0.9999 || r > 1.0001 {
+		t.Errorf("of many labels %+v, of two %+v", top, few)
+	}
+
+	w.must(w.ask(proto.Request{Kind: proto.Close, Session: "many"}), proto.Done)
+	few0 := w.must(w.frame("few", 100, 64, 64, "maroon"), proto.Result).Memory.Kernel
+	if both.Memory.Kernel != many.Memory.Kernel || few0 >= both.Memory.Kernel {
+		t.Errorf("kernel memory %d with many labels, %d with both sessions, %d with few labels", many.Memory.Kernel, both.Memory.Kernel, few0)
+	}
+}
+
 // TestLabelsBetweenFrames: new labels hold from the frame after them on, and
 // with ten labels they are there at once.
 func TestLabelsBetweenFrames(t *testing.T) {
@@ -300,10 +332,16 @@ const maxGrowth = 8 << 20
 // TestAllocations: a frame leaves next to nothing for Go's collector, from the
 // request's JSON to the reply's, and many do not make the heap grow.
 func TestAllocations(t *testing.T) {
+	for name, labels := range map[string][]string{"few labels": {"mug", "dog", "red cat"}, "many labels": manyLabels()} {
+		t.Run(name, func(t *testing.T) { allocations(t, labels) })
+	}
+}
+
+func allocations(t *testing.T, labels []string) {
 	w := engineWorld(t)
 	w.smallModel()
 	w.must(w.ask(proto.Request{Kind: proto.Load, URL: "/small.shq"}), proto.Loaded)
-	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: []string{"mug", "dog", "red cat"}, Adapter: "lqa"}), proto.Opened)
+	w.must(w.ask(proto.Request{Kind: proto.Open, Session: "a", Labels: labels, Adapter: "lqa"}), proto.Opened)
 	// The counters are read once a second: two frames at which they change
 	// bound a span that is counted exactly.
 	var seen []struct {

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -11,6 +12,7 @@ import (
 
 	"lqa/quant/clip"
 	"lqa/quant/shq"
+	"lqa/tta/ttatest"
 	"lqa/wasm/proto"
 	"lqa/web/site"
 	"lqa/web/test/browser"
@@ -25,10 +27,16 @@ const encodeScript = `(async () => {
 	for (let i = 0; i < %d + %d; i++) {
 		const r = await lqa.ask({kind: 'frame', session: 'bench', time: 100 * i}, lqa.plain(640, 480, colors[i %% colors.length]));
 		if (r.kind !== 'result') throw new Error(r.message);
-		if (i >= %d) out.push({view: r.viewMS, adapt: r.adaptMS, kernel: r.memory.kernel});
+		if (i >= %d) out.push({view: r.viewMS, encode: r.encodeMS, adapt: r.adaptMS, kernel: r.memory.kernel});
 	}
 	return out;
 })()`
+
+// look is a result of it.
+type look struct {
+	View, Encode, Adapt float64
+	Kernel              int64
+}
 
 // coldScript resolves with the milliseconds from navigation to the first
 // answer of the page.
@@ -69,7 +77,7 @@ func chromium(c choice, out *json.Encoder) error {
 // shippedRows measures the shipped model: the page's own worker, driven over
 // its protocol from an empty page, and the whole page for the cold start.
 func shippedRows(d dirs, url string, out *json.Encoder) error {
-	_, weights, err := manifest(filepath.Join(d.site, "model.shq"))
+	cfg, weights, err := manifest(filepath.Join(d.site, "model.shq"))
 	if err != nil {
 		return err
 	}
@@ -77,7 +85,11 @@ func shippedRows(d dirs, url string, out *json.Encoder) error {
 	if err != nil {
 		return err
 	}
-	for _, r := range rows {
+	adapt, err := adaptRows(url, "/model.shq", shipped, weights, cfg.Embed)
+	if err != nil {
+		return err
+	}
+	for _, r := range append(rows, adapt...) {
 		if err := out.Encode(r); err != nil {
 			return err
 		}
@@ -137,6 +149,18 @@ func comparedRows(c choice, root string, d dirs, url string, out *json.Encoder) 
 			}
 		}
 		all = append(all, rows...)
+		if name == largest {
+			f := m.files[0]
+			adapt, err := adaptRows(url, f.url, name, f.weights, m.config.Embed)
+			if err != nil {
+				return err
+			}
+			for _, r := range adapt {
+				if err := out.Encode(r); err != nil {
+					return err
+				}
+			}
+		}
 	}
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "%s, medians of %d frames.\n\n", version, c.n)
@@ -163,79 +187,154 @@ func manifest(path string) (*clip.Config, string, error) {
 	return cfg, weightKind(r.Manifest()), nil
 }
 
-func engineRows(url, weights string) ([]row, error) {
-	b, err := browser.Start(browser.Options{})
-	if err != nil {
+// driver is an empty page with a client in it.
+type driver struct {
+	browser *browser.Browser
+	page    *browser.Page
+	blank   int64
+	loaded  proto.Reply
+}
+
+// drive starts one and loads a model.
+func drive(url string, load proto.Request) (d *driver, err error) {
+	d = new(driver)
+	if d.browser, err = browser.Start(browser.Options{}); err != nil {
 		return nil, err
 	}
-	defer b.Close()
-	p, err := b.NewPage()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.Open(url + client.BlankPath); err != nil {
-		return nil, err
-	}
-	blank, err := b.PeakBytes()
-	if err != nil {
-		return nil, err
-	}
-	if err := p.Eval(client.Script, nil); err != nil {
-		return nil, err
-	}
-	ask := func(r proto.Request) (proto.Reply, error) {
-		q, err := json.Marshal(r)
+	defer func() {
 		if err != nil {
-			return proto.Reply{}, err
+			d.browser.Close()
 		}
-		var reply proto.Reply
-		if err := p.Eval("lqa.ask("+string(q)+")", &reply); err != nil {
-			return reply, err
-		}
-		if reply.Error != nil {
-			return reply, fmt.Errorf("%s: %s", reply.Code, reply.Message)
-		}
-		return reply, nil
+	}()
+	if d.page, err = d.browser.NewPage(); err != nil {
+		return nil, err
 	}
-	loaded, err := ask(proto.Request{Kind: proto.Load, URL: "/model.shq"})
+	if err = d.page.Open(url + client.BlankPath); err != nil {
+		return nil, err
+	}
+	if d.blank, err = d.browser.PeakBytes(); err != nil {
+		return nil, err
+	}
+	if err = d.page.Eval(client.Script, nil); err != nil {
+		return nil, err
+	}
+	load.Kind = proto.Load
+	d.loaded, err = d.ask(load)
+	return d, err
+}
+
+func (d *driver) ask(r proto.Request) (proto.Reply, error) {
+	q, err := json.Marshal(r)
+	if err != nil {
+		return proto.Reply{}, err
+	}
+	var reply proto.Reply
+	if err := d.page.Eval("lqa.ask("+string(q)+")", &reply); err != nil {
+		return reply, err
+	}
+	if reply.Error != nil {
+		return reply, fmt.Errorf("%s: %s", reply.Code, reply.Message)
+	}
+	return reply, nil
+}
+
+func (d *driver) frames() (looks []look, err error) {
+	return looks, d.page.Eval(fmt.Sprintf(encodeScript, warm, frames, warm), &looks)
+}
+
+func engineRows(url, weights string) ([]row, error) {
+	d, err := drive(url, proto.Request{URL: "/model.shq"})
 	if err != nil {
 		return nil, err
 	}
-	if _, err := ask(proto.Request{Kind: proto.Open, Session: "bench", Labels: common, Adapter: "lqa"}); err != nil {
+	defer d.browser.Close()
+	if _, err := d.ask(proto.Request{Kind: proto.Open, Session: "bench", Labels: rareLabels(10), Adapter: "stream"}); err != nil {
 		return nil, err
 	}
 	fmt.Fprintln(os.Stderr, "chromium: frames")
-	var looks []struct {
-		View, Adapt float64
-		Kernel      int64
-	}
-	if err := p.Eval(fmt.Sprintf(encodeScript, warm, frames, warm), &looks); err != nil {
+	looks, err := d.frames()
+	if err != nil {
 		return nil, err
 	}
-	var view, adapt, text []float64
+	var view, text []float64
 	for _, l := range looks {
-		view, adapt = append(view, l.View), append(adapt, l.Adapt)
+		view = append(view, l.View)
 	}
 	fmt.Fprintln(os.Stderr, "chromium: labels")
 	for _, l := range rareLabels(20) {
-		reply, err := ask(proto.Request{Kind: proto.Open, Session: "text", Labels: []string{l}})
+		reply, err := d.ask(proto.Request{Kind: proto.Open, Session: "text", Labels: []string{l}})
 		if err != nil {
 			return nil, err
 		}
 		text = append(text, reply.EmbedMS)
 	}
-	peak, err := b.PeakBytes()
+	peak, err := d.browser.PeakBytes()
 	if err != nil {
 		return nil, err
 	}
 	rows := []row{
 		newRow("view", "chromium", weights, view),
-		newRow("adapt", "chromium", weights, adapt),
 		newRow("text-embed", "chromium", weights, text),
 	}
 	for i := range rows {
-		rows[i].SIMD, rows[i].Threads = loaded.Simd, loaded.Threads
-		rows[i].KernelBytes, rows[i].RendererPeakBytes, rows[i].RendererBlankBytes = &looks[0].Kernel, &peak, &blank
+		rows[i].SIMD, rows[i].Threads = d.loaded.Simd, d.loaded.Threads
+		rows[i].KernelBytes, rows[i].RendererPeakBytes, rows[i].RendererBlankBytes = &looks[0].Kernel, &peak, &d.blank
+	}
+	return rows, nil
+}
+
+// saveScript resolves with the session's state, restoreScript gives it another,
+// in base64.
+const (
+	saveScript = `lqa.ask({kind: 'save', session: 'bench'}).then(async ({state}) => {
+		const url = await new Promise((done) => {
+			const r = new FileReader();
+			r.onload = () => done(r.result);
+			r.readAsDataURL(new Blob([state]));
+		});
+		return url.slice(url.indexOf(',') + 1);
+	})`
+	restoreScript = `(async () => {
+		const r = await lqa.ask({kind: 'restore', session: 'bench', state: Uint8Array.from(atob('%s'), (c) => c.charCodeAt(0))});
+		if (r.kind !== 'restored') throw new Error(r.message);
+	})()`
+)
+
+// adaptRows measures what comes after the image tower, with few labels and
+// with many, by stream, whose caches are full; and what share of the tower's time that
+// is, on one thread.
+func adaptRows(url, file, name, weights string, width int) ([]row, error) {
+	d, err := drive(url, proto.Request{URL: file, Threads: 1})
+	if err != nil {
+		return nil, err
+	}
+	defer d.browser.Close()
+	var rows []row
+	for _, n := range labelCounts {
+		fmt.Fprintf(os.Stderr, "chromium: %s, %d labels\n", name, n)
+		if _, err := d.ask(proto.Request{Kind: proto.Open, Session: "bench", Labels: rareLabels(n), Adapter: "stream"}); err != nil {
+			return nil, err
+		}
+		var empty []byte
+		if err := d.page.Eval(saveScript, &empty); err != nil {
+			return nil, err
+		}
+		full := base64.StdEncoding.EncodeToString(ttatest.Full(empty, n, width))
+		if err := d.page.Eval(fmt.Sprintf(restoreScript, full), nil); err != nil {
+			return nil, err
+		}
+		looks, err := d.frames()
+		if err != nil {
+			return nil, err
+		}
+		var adapt, encode []float64
+		for _, l := range looks {
+			adapt, encode = append(adapt, l.Adapt), append(encode, l.Encode)
+		}
+		r := newRow("adapt", "chromium", weights, adapt)
+		share := r.MS / median(encode)
+		r.Model, r.SIMD, r.Labels, r.Share, r.KernelBytes = name, d.loaded.Simd, n, &share, &looks[0].Kernel
+		rows = append(rows, r)
 	}
 	return rows, nil
 }

@@ -37,6 +37,8 @@ type row struct {
 	Weights string   `json:"weights"` // what most of them are stored in
 	SIMD    string   `json:"simd"`
 	Threads int      `json:"threads"`
+	Labels  int      `json:"labels,omitempty"` // of adapt: how many, all with full caches
+	Share   *float64 `json:"share,omitempty"`  // of adapt: its time by that of the image tower
 	MS      float64  `json:"ms"`
 	GMACs   *float64 `json:"gmacs"` // 10⁹ multiplications and additions a second
 
@@ -65,8 +67,9 @@ func rareLabels(n int) []string {
 	return out
 }
 
-// common labels of a session whose adaptation is measured.
-var common = []string{"mug", "banana", "guitar", "castle", "zebra", "tent", "train", "peacock", "laptop", "shoe"}
+// labelCounts are how many labels adaptation is measured with, by stream, the
+// costliest method.
+var labelCounts = []int{10, 100, 1000}
 
 // How often things are measured.
 const (
@@ -82,6 +85,9 @@ type choice struct {
 	peers   bool
 	n       int // frames side by side
 }
+
+// largest is the model whose frame a thousand labels should be a hundredth of.
+const largest = "vit-b-32"
 
 const allModels = "vit-b-32,vit-b-32+text,vit-tiny-16,lite2,shipped"
 
