@@ -2,6 +2,9 @@ package tta
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -298,6 +301,25 @@ func TestTeach_Undone(t *testing.T) {
 	s.Still(frames[0], &after)
 	if differ(after.Adapted.P, after.ZeroShot.P) {
 		t.Error("what was taught is not undone")
+	}
+}
+
+// TestTeach_Bits: what was taught gives these bytes on every platform. The test
+// runs natively and under js/wasm.
+func TestTeach_Bits(t *testing.T) {
+	s, frames, _ := taughtSession(t, teachMost+8, teachMost+4, 3)
+	h := sha256.New()
+	var out Result
+	for _, f := range frames {
+		if err := s.Still(f, &out); err != nil {
+			t.Fatal(err)
+		}
+		binary.Write(h, binary.LittleEndian, out.Adapted.P)
+	}
+	h.Write(s.AppendState(nil))
+	const want = "8c2ffeca6e72dcf6c7ba2e1e405c442c"
+	if got := hex.EncodeToString(h.Sum(nil)[:16]); got != want {
+		t.Errorf("answers and state hash to %s, want %s", got, want)
 	}
 }
 
