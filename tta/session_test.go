@@ -387,6 +387,12 @@ func FuzzSession_Restore(f *testing.F) {
 	f.Add(s.AppendState(nil))
 	s.SetAdapter("zeroshot")
 	f.Add(s.AppendState(nil))
+	for label, e := range [][]float32{{0, 0, 0, 1}, {0, 0, 0, 0}, {0, 0, 0, 1}} {
+		if _, err := s.Teach(label, e); err != nil {
+			f.Fatal(err)
+		}
+		f.Add(s.AppendState(nil))
+	}
 	f.Fuzz(func(t *testing.T, state []byte) {
 		s := newTestSession(t, 3, 4, nil)
 		if err := s.Restore(state); err != nil {
@@ -397,6 +403,19 @@ func FuzzSession_Restore(f *testing.F) {
 		}
 		if got := s.AppendState(nil); !bytes.Equal(got, state) {
 			t.Fatalf("accepted %x, wrote %x", state, got)
+		}
+		for _, e := range [][]float32{{0, 0, 0, 1}, {0.5, -0.5, 0.5, -0.5}, {0, 0, 0, 0}} {
+			var out Result
+			if err := s.Still(e, &out); err != nil {
+				t.Fatal(err)
+			}
+			sum := out.Adapted.None
+			for _, p := range out.Adapted.P {
+				sum += p
+			}
+			if !(sum > 0.999 && sum < 1.001) {
+				t.Fatalf("%x: answers %+v", state, out.Adapted)
+			}
 		}
 	})
 }

@@ -2,6 +2,9 @@ package tta
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
 	"errors"
 	"math/rand/v2"
 	"testing"
@@ -107,6 +110,123 @@ func TestTeach_ElsewhereLimited(t *testing.T) {
 	}
 }
 
+// TestTeach_TaughtRoom: each label was taught in a room of its own. A thing that
+// the model knows, shown in the room of another label, keeps its name; one that
+// it does not know, shown where it was taught, gets it.
+func TestTeach_TaughtRoom(t *testing.T) {
+	const labels, n = 5, 20
+	s := newTestSession(t, labels, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+	r := rand.New(rand.NewPCG(7, 7))
+	place, thing := make([][]float32, labels), make([][]float32, labels)
+	for l := range labels {
+		place[l], thing[l] = randomUnit(r, 64), randomUnit(r, 64)
+		for range 3 {
+			if _, err := s.Teach(l, room(r, place[l], thing[l], 0.35)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	var elsewhere, here [][]float32
+	var of []int
+	for l := range labels {
+		for i := range n {
+			other := place[(l+1+i%(labels-1))%labels]
+			known := make([]float32, 64) // a thing that looks as the model expects
+			for d, v := range s.space.Labels[l] {
+				known[d] = float32(0.6*v) + float32(0.4*other[d])
+			}
+			elsewhere = append(elsewhere, room(r, other, known, 0.35))
+			here = append(here, room(r, place[l], thing[l], 0.35))
+			of = append(of, l)
+		}
+	}
+	for l := range labels {
+		if zero, taught := score(t, s, elsewhere, of, l, l+1); taught < zero-n/20 {
+			t.Errorf("label %d in rooms of others: %d of %d right, the model %d", l, taught, n, zero)
+		}
+	}
+	if zero, taught := score(t, s, here, of, 0, labels); taught < labels*n*95/100 || zero > labels*n*60/100 {
+		t.Errorf("where they were taught: %d of %d right, the model %d", taught, labels*n, zero)
+	}
+}
+
+// TestTeach_Known: an example that the model had right changes little; one that it had
+// wrong changes much.
+func TestTeach_Known(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 5))
+	place, thing := randomUnit(r, 64), randomUnit(r, 64)
+	moved := func(known bool) float32 {
+		s := newTestSession(t, 3, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+		for l := range 2 {
+			f := room(r, place, thing, 0)
+			if known {
+				f = room(r, place, s.space.Labels[l], 0)
+			}
+			if _, err := s.Teach(l, f); err != nil {
+				t.Fatal(err)
+			}
+			thing = randomUnit(r, 64)
+		}
+		logits := make([]float32, 3)
+		s.taught.apply(logits, randomUnit(r, 64))
+		return max(logits[0]-logits[1], logits[1]-logits[0])
+	}
+	var known, unknown float32
+	for range 20 {
+		known += moved(true)
+		unknown += moved(false)
+	}
+	if known > unknown/2 {
+		t.Errorf("what the model knew moves answers by %v nats, what it did not know by %v", known/20, unknown/20)
+	}
+}
+
+// TestTeach_Explain: the weights satisfy the conditions of the least squares
+// under which none is below zero (Karush, Kuhn, Tucker).
+func TestTeach_Explain(t *testing.T) {
+	s, frames, _ := taughtSession(t, 8, 8, 3)
+	for _, f := range frames[:40] {
+		s.taught.frame.set(f)
+		s.taught.explain()
+		for i, l := range s.taught.chosen[:8] {
+			// Half the gradient: mₗ·(Σ w m - f) + λ w.
+			w := s.taught.weight[i]
+			g := float32(teachRidge*w) - s.taught.cos[l]
+			for j := range 8 {
+				g += float32(s.taught.gram[i][j] * s.taught.weight[j])
+			}
+			if w < 0 || g < -0.01 || w > 0 && g > 0.01 {
+				t.Fatalf("label %d: weight %v, gradient %v", l, w, g)
+			}
+		}
+	}
+}
+
+// TestTeach_Many: of more labels than explain a frame those nearest to it do, and
+// teaching still tells them apart.
+func TestTeach_Many(t *testing.T) {
+	const labels = 3 * teachMost
+	s, frames, of := taughtSession(t, labels, labels, 1)
+	if zero, taught := score(t, s, frames[:400], of, 0, labels); taught < 360 || zero > 100 {
+		t.Errorf("%d of 400 right, the model %d", taught, zero)
+	}
+	least := float32(2)
+	chosen := map[int]bool{}
+	for _, l := range s.taught.chosen {
+		chosen[l] = true
+		least = min(least, s.taught.cos[l])
+	}
+	for l, c := range s.taught.cos {
+		if len(chosen) != teachMost || !chosen[l] && c > least {
+			t.Fatalf("%d chosen; label %d is at %v, a chosen one at %v", len(chosen), l, c, least)
+		}
+	}
+	var out Result
+	if n := testing.AllocsPerRun(10, func() { s.Still(frames[0], &out) }); n != 0 {
+		t.Errorf("%v allocations a frame", n)
+	}
+}
+
 // TestTeach_Replace: the seventh example takes the oldest one's place, an
 // example can be taken back, and its place is free again.
 func TestTeach_Replace(t *testing.T) {
@@ -181,6 +301,25 @@ func TestTeach_Undone(t *testing.T) {
 	s.Still(frames[0], &after)
 	if differ(after.Adapted.P, after.ZeroShot.P) {
 		t.Error("what was taught is not undone")
+	}
+}
+
+// TestTeach_Bits: what was taught gives these bytes on every platform. The test
+// runs natively and under js/wasm.
+func TestTeach_Bits(t *testing.T) {
+	s, frames, _ := taughtSession(t, teachMost+8, teachMost+4, 3)
+	h := sha256.New()
+	var out Result
+	for _, f := range frames {
+		if err := s.Still(f, &out); err != nil {
+			t.Fatal(err)
+		}
+		binary.Write(h, binary.LittleEndian, out.Adapted.P)
+	}
+	h.Write(s.AppendState(nil))
+	const want = "8c2ffeca6e72dcf6c7ba2e1e405c442c"
+	if got := hex.EncodeToString(h.Sum(nil)[:16]); got != want {
+		t.Errorf("answers and state hash to %s, want %s", got, want)
 	}
 }
 
