@@ -10,16 +10,24 @@ import (
 )
 
 // Full takes the state of a session that has seen nothing, of so many labels of
-// a width and with an adapter whose state ends with lqa's, to that of one whose
-// caches have no room left: of each label three views, and two doubtful ones
-// that speak against six labels each.
+// a width and with the adapter lqa or stream, to that of one whose caches have
+// no room left: of each label three views, and with lqa two doubtful ones that
+// speak against six labels each.
 func Full(empty []byte, labels, width int) []byte {
-	const version, header, checksum = 2, 16, 4
+	const checksum = 4
 	le := binary.LittleEndian
-	state := append([]byte{}, empty[:len(empty)-checksum-(header+2*labels)]...)
-	for _, v := range []int{version, labels, width, 5 * labels} {
-		state = le.AppendUint32(state, uint32(v))
+	name := string(empty[6 : 6+int(empty[5])])
+	// The adapter's length stands behind magic, version, name, fingerprint and
+	// what was taught: nothing.
+	length := 6 + len(name) + 8 + 8
+	adapter := length + 4
+	// The caches stand last: a count of each label's views, and of doubtful ones.
+	counts, seen, doubtful := 2*labels, adapter+12, 2
+	if name == "stream" {
+		counts, seen, doubtful = labels, adapter+16, 0
 	}
+	state := append([]byte{}, empty[:len(empty)-checksum-counts]...)
+	le.PutUint32(state[seen:], uint32(5*labels))
 	seed := uint32(1)
 	entry := func(entropy float32) {
 		state = le.AppendUint32(state, math.Float32bits(entropy))
@@ -35,8 +43,11 @@ func Full(empty []byte, labels, width int) []byte {
 			entry(0.1)
 			state = le.AppendUint32(state, 1) // its frame
 		}
-		state = append(state, 2)
-		for range 2 {
+		if doubtful == 0 {
+			continue
+		}
+		state = append(state, byte(doubtful))
+		for range doubtful {
 			entry(1)
 			state = append(state, 6)
 			for k := range 6 {
@@ -44,9 +55,6 @@ func Full(empty []byte, labels, width int) []byte {
 			}
 		}
 	}
-	// The adapter's length stands behind magic, version, name, fingerprint and
-	// what was taught: nothing.
-	at := 4 + 2 + int(state[5]) + 8 + 8
-	le.PutUint32(state[at:], uint32(len(state)-at-4))
+	le.PutUint32(state[length:], uint32(len(state)-adapter))
 	return le.AppendUint32(state, crc32.ChecksumIEEE(state))
 }
