@@ -84,7 +84,7 @@ type Session struct {
 
 	adapter Adapter
 	name    string // of the adapter
-	taught  teaching
+	taught  *teaching
 	frozen  bool
 
 	logits   []float32 // [C]

@@ -401,10 +401,10 @@ func (t *teaching) appendState(b []byte) []byte {
 }
 
 // readTeaching reads what appendState wrote and returns the rest of b.
-func readTeaching(space *Space, b []byte) (teaching, []byte, error) {
+func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 	t := newTeaching(space)
-	bad := func(what string) (teaching, []byte, error) {
-		return teaching{}, nil, fmt.Errorf("%w: taught: %s", ErrState, what)
+	bad := func(what string) (*teaching, []byte, error) {
+		return nil, nil, fmt.Errorf("%w: taught: %s", ErrState, what)
 	}
 	if len(b) < 8 {
 		return bad("ends too early")
@@ -438,9 +438,9 @@ func readTeaching(space *Space, b []byte) (teaching, []byte, error) {
 	return t, b, nil
 }
 
-func newTeaching(space *Space) teaching {
+func newTeaching(space *Space) *teaching {
 	c, d := len(space.Labels), len(space.Labels[0])
-	return teaching{space: space, next: 1, count: make([]uint8, c), means: make([]key, c),
+	return &teaching{space: space, next: 1, count: make([]uint8, c), means: make([]key, c),
 		frame: key{codes: make([]int8, d)}, near: make([]float32, c), cos: make([]float32, c),
 		trust: make([]float32, c), up: make([]float32, c), vector: make([]float32, d)}
 }
