@@ -88,7 +88,7 @@ type Session struct {
 
 	adapter Adapter
 	name    string // of the adapter
-	taught  teaching
+	taught  *teaching
 	frozen  bool
 	kernels kernels
 

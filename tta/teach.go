@@ -25,7 +25,8 @@ var (
 const (
 	teachVote   = 24   // for a label whose examples are all there is of a frame, in nats
 	teachRidge  = 0.15 // squared weights against squared remainder
-	teachLead   = 0.4  // of the winner's lead that also counts against labels not taught there
+	teachLead   = 0.4  // of the winner's lead that counts against any label
+	teachTrust  = 0.8  // share of right answers from which the model's word for a label is trusted
 	teachSame   = 0.78 // cosine from which a frame shows what an example showed
 	teachBonus  = 2    // for each unit of cosine above that, times the scale
 	teachMost   = 32   // labels that explain a frame: those nearest to it
@@ -81,12 +82,14 @@ type teaching struct {
 	votes  []float32 // of each lesson in the last frame
 	near   []float32 // [C] cosine to a label's nearest example
 	cos    []float32 // [C] to its mean
+	trust  []float32 // [C] in the model where it gives this answer, 0 to 1
 	up     []float32 // [C]
 	vector []float32 // [D]
 
 	chosen [teachMost]int // labels that explain the frame
 	weight [teachMost]float32
-	gram   [teachMost][teachMost]float32
+	gram   [teachMost][teachMost]float32 // of their means
+	fresh  bool                          // gram and trust are of the means as they are
 }
 
 func (t *teaching) teach(label int, embedding []float32) Taught {
@@ -144,6 +147,7 @@ func (t *teaching) changed(label, by int) {
 		m.codes = make([]int8, len(t.vector))
 	}
 	m.set(t.vector)
+	t.fresh = false
 }
 
 // addTo adds w·a to sum.
@@ -170,9 +174,11 @@ func (a *key) addTo(sum []float32, w float32) {
 //
 // Likeness is of thing and place alike, so labels taught in different places
 // must not be compared by it. A label whose examples are much less like the frame
-// than the winner's was not taught in this place; that it is unlike says nothing then.
-// Against it counts only by how much the winner leads the other taught labels:
-// what a place alone explains, it explains for all labels that were taught there.
+// than the winner's was not taught in this place; that it is unlike says little then.
+// Against it counts only a part of the winner's lead over the next: what a place
+// alone explains, it explains for all labels that were taught there. This protects
+// the model's answer, so it does where that can be trusted: as far as the model
+// does not give this answer for examples of other labels.
 //
 // Only what is sure of labels among the taught ones is said by this: together
 // they keep the probability that the model gives them, and labels not taught lose
@@ -214,8 +220,8 @@ func (t *teaching) apply(logits, embedding []float32) {
 		if n > 0 {
 			gap := best - t.up[l]
 			same := min(1, max(0, t.cos[l])/here)
-			same = float32(same * same)
-			t.up[l] = -float32(same*gap) - float32((1-same)*min(gap, float32(teachLead*lead)))
+			guard := float32(t.trust[l] * (1 - float32(same*same)))
+			t.up[l] = float32(guard*max(0, gap-float32(teachLead*lead))) - gap
 			top = max(top, logits[l])
 		}
 	}
@@ -245,10 +251,12 @@ func (t *teaching) apply(logits, embedding []float32) {
 func (t *teaching) explain() {
 	clear(t.up)
 	n, last := 0, 0 // last: the place of the least like of all chosen
+	taught := 0
 	for l, count := range t.count {
 		if count == 0 {
 			continue
 		}
+		taught++
 		t.cos[l] = t.means[l].dot(&t.frame)
 		switch {
 		case n < teachMost:
@@ -269,11 +277,9 @@ func (t *teaching) explain() {
 	}
 	chosen, w := t.chosen[:n], t.weight[:n]
 	clear(w)
-	for i, l := range chosen {
-		for j, k := range chosen[:i+1] {
-			t.gram[i][j] = t.means[l].dot(&t.means[k])
-			t.gram[j][i] = t.gram[i][j]
-		}
+	if !t.fresh {
+		t.compare(chosen)
+		t.fresh = taught <= teachMost // else the next frame chooses others
 	}
 	for range teachSweeps {
 		for i, l := range chosen {
@@ -290,6 +296,33 @@ func (t *teaching) explain() {
 	for i, l := range chosen {
 		t.up[l] = float32(float32(teachVote*t.space.temperature()) * w[i])
 		t.means[l].addTo(t.vector, w[i])
+	}
+}
+
+// compare writes gram, and how far the model can be trusted with each label: 1
+// over 1 and the number of other labels' means that it calls so, up to teachTrust,
+// which is full trust.
+func (t *teaching) compare(chosen []int) {
+	for l := range t.trust {
+		t.trust[l] = 1
+	}
+	var p, wrong [teachMost]float32
+	for i, l := range chosen {
+		clear(t.vector)
+		t.means[l].addTo(t.vector, t.space.Scale/t.space.temperature())
+		for j, k := range chosen {
+			t.gram[i][j] = t.means[l].dot(&t.means[k])
+			p[j] = numeric.Dot(t.space.Labels[k], t.vector)
+		}
+		numeric.Softmax(p[:len(chosen)], p[:len(chosen)])
+		for j := range chosen {
+			if j != i {
+				wrong[j] += p[j]
+			}
+		}
+	}
+	for j, k := range chosen {
+		t.trust[k] = min(1, 1/float32(teachTrust*(1+wrong[j])))
 	}
 }
 
@@ -368,10 +401,10 @@ func (t *teaching) appendState(b []byte) []byte {
 }
 
 // readTeaching reads what appendState wrote and returns the rest of b.
-func readTeaching(space *Space, b []byte) (teaching, []byte, error) {
+func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 	t := newTeaching(space)
-	bad := func(what string) (teaching, []byte, error) {
-		return teaching{}, nil, fmt.Errorf("%w: taught: %s", ErrState, what)
+	bad := func(what string) (*teaching, []byte, error) {
+		return nil, nil, fmt.Errorf("%w: taught: %s", ErrState, what)
 	}
 	if len(b) < 8 {
 		return bad("ends too early")
@@ -405,9 +438,9 @@ func readTeaching(space *Space, b []byte) (teaching, []byte, error) {
 	return t, b, nil
 }
 
-func newTeaching(space *Space) teaching {
+func newTeaching(space *Space) *teaching {
 	c, d := len(space.Labels), len(space.Labels[0])
-	return teaching{space: space, next: 1, count: make([]uint8, c), means: make([]key, c),
+	return &teaching{space: space, next: 1, count: make([]uint8, c), means: make([]key, c),
 		frame: key{codes: make([]int8, d)}, near: make([]float32, c), cos: make([]float32, c),
-		up: make([]float32, c), vector: make([]float32, d)}
+		trust: make([]float32, c), up: make([]float32, c), vector: make([]float32, d)}
 }

@@ -181,6 +181,33 @@ func TestTeach_Known(t *testing.T) {
 	}
 }
 
+// TestTeach_Trust: a label that the model gives to examples of others is trusted the
+// less the more there are, until they are taken back.
+func TestTeach_Trust(t *testing.T) {
+	s := newTestSession(t, 4, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+	var out Result
+	for l, looks := range []int{0, 1, 0, 0} { // like this label to the model
+		if _, err := s.Teach(l, s.space.Labels[looks]); err != nil {
+			t.Fatal(err)
+		}
+		if err := s.Still(s.space.Labels[3], &out); err != nil {
+			t.Fatal(err)
+		}
+		want := [4]float32{1, 1, 1, 1}
+		if l > 1 {
+			want[0] = 1 / float32(teachTrust*float32(l))
+		}
+		near(t, "trust", s.taught.trust, want[:], 0.02)
+	}
+	for _, id := range []uint32{3, 4} {
+		if err := s.Unteach(id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Still(s.space.Labels[3], &out)
+	near(t, "trust, two taken back", s.taught.trust, []float32{1, 1, 1, 1}, 0.02)
+}
+
 // TestTeach_Explain: the weights satisfy the conditions of the least squares
 // under which none is below zero (Karush, Kuhn, Tucker).
 func TestTeach_Explain(t *testing.T) {
@@ -317,7 +344,7 @@ func TestTeach_Bits(t *testing.T) {
 		binary.Write(h, binary.LittleEndian, out.Adapted.P)
 	}
 	h.Write(s.AppendState(nil))
-	const want = "8c2ffeca6e72dcf6c7ba2e1e405c442c"
+	const want = "8ced0dd100a98e6aecb201da99aaa801"
 	if got := hex.EncodeToString(h.Sum(nil)[:16]); got != want {
 		t.Errorf("answers and state hash to %s, want %s", got, want)
 	}
