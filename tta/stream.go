@@ -20,11 +20,11 @@ const (
 	streamHubVideo = 1.2 // and in video, where it adds up over a shot
 
 	// Exemplars.
-	streamVote  = 0.8  // of one as near as pictures of one label are, in nats
-	streamAlike = 0.7  // as far apart as those are, against unrelated ones
-	streamTwin  = 0.3  // and as pictures of one thing are
-	streamSure  = 2    // no votes from a mean doubt of 1/2
-	streamCalm  = 0.75 // what video takes away of them
+	streamVote  = 0.8 // of one as near as pictures of one label are, in nats
+	streamAlike = 0.7 // as far apart as those are, against unrelated ones
+	streamTwin  = 0.3 // and as pictures of one thing are
+	streamSure  = 2   // no votes from a mean doubt of 1/2
+	streamCalm  = 0.9 // what video takes away of them
 
 	// Evidence of a shot.
 	streamWindow = 25  // steps that its mean remembers
@@ -34,16 +34,12 @@ const (
 	streamDoubt  = 8   // sum of doubts at which the shot counts as another one
 	streamSpread = 1.5 // of what evidence gains in a shot, what answers are less sure by
 
-	// Persistence from shot to shot, and its gates.
+	// Persistence from shot to shot, and its gate.
 	streamStay     = 0.99
 	streamTemper   = 0.4  // exponent of probabilities in the evidence gate
 	streamKeep     = 0.95 // of the evidence, a shot
 	streamEvidence = 1.5  // the gate opens around this many nats
 	streamSlow     = 0.02 // of the long mean of answers, a shot
-	streamMemory   = 0.04 // of the autocorrelation, a shot
-	streamAuto     = 0.12 // autocorrelation around which the gate opens
-	streamAutoW    = 0.04
-	streamCentre   = 64 // shots that logits are centred by
 
 	// Offset.
 	streamPrior   = 20   // shots' worth of no offset
@@ -71,7 +67,6 @@ const (
 	noSecond
 	noBalance
 	noEvidence
-	noAutocorrelation
 	noMargin
 	noOffset
 	noDrift
@@ -91,7 +86,7 @@ const (
 //     mean embedding of the model's training images, h about 1: the cosine is
 //     that with the centred image. Over a shot such a bias would add up.
 //  3. Offset: ... - g·d_j, the mean centred logit of label j over shots believed
-//     to show other labels, every believed label weighing the same up to 6
+//     to show other labels, every believed label weighing the same up to 4
 //     shots. It takes away what light, noise and room add to a label. Its weight
 //     g falls where the model is sure anyway (the margin guard); in video,
 //     where shots are few, there is none. When the mean doubt jumps, most of it
@@ -104,19 +99,18 @@ const (
 //     by half a nat. What is shown does not grow with the factor: it would be
 //     surer than it is right.
 //  6. Persistence. In pictures that are no video, the answer before is the prior
-//     of a new one as far as two gates allow: a likelihood ratio says that
-//     labels persist, and the autocorrelation of centred logits says so too,
-//     which a collapse onto few labels does not raise. With both shut, in
-//     pictures without order, what is left is the model's answer but for steps
-//     1 to 3: the guard.
+//     of a new one as far as a gate allows: a likelihood ratio says that labels
+//     persist. With it shut, in pictures without order, what is left is the
+//     model's answer but for steps 1 to 3: the guard.
 //
 // Departs from the recipe it began as: shots take the place of novelty weights,
 // the mean image is taken away as a whole, the table of offsets leaves out a
-// label's own row, and exemplars take the place of lqa's caches, in which
+// label's own row, no second gate asks for autocorrelation (hubs taken away,
+// answers do not collapse), and exemplars take the place of lqa's caches, in which
 // frames vote for what they said themselves.
 //
 // Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has at
-// most 268 + 13·(D+2) + 56·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
+// most 256 + 13·(D+2) + 48·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
 // labels and 1 beyond.
 type stream struct {
 	space Space
@@ -137,9 +131,8 @@ type stream struct {
 	n         float32              // steps of this shot in mean
 	length    float32              // and in shot
 	doubt     float32              // CUSUM
-	g, a, v   float32              // evidence, autocovariance, variance
+	g         float32              // evidence
 	w         float32              // persistence from shot to shot
-	centred   float32              // shots in centre
 	slow      float32              // mean doubt
 	quick     float32              // mean doubt
 	oldN      float32              // n before the last cut
@@ -147,8 +140,6 @@ type stream struct {
 	table     []float32            // [rows][C] mean centred logits of a believed label's shots
 	weight    []float32            // [rows] shots in them
 	shot      []float32            // [C] mean centred logits of this shot
-	last      []float32            // [C] centred logits of the frame before
-	centre    []float32            // [C] mean of centred logits
 	q, pi     []float32            // [C+1] belief and its long mean
 	prior     []float32            // [C+1] of this shot
 	mean      []float32            // [C+1] mean log-probabilities of this shot
@@ -216,12 +207,12 @@ func centre(x []float32) {
 
 // vectors and answers list the state's slices of C and of C+1 values, scalars
 // its numbers.
-func (a *stream) vectors() []*[]float32 { return []*[]float32{&a.shot, &a.last, &a.centre} }
+func (a *stream) vectors() []*[]float32 { return []*[]float32{&a.shot} }
 func (a *stream) answers() []*[]float32 {
 	return []*[]float32{&a.q, &a.pi, &a.prior, &a.mean, &a.old[0], &a.old[1], &a.old[2], &a.lately[0], &a.lately[1], &a.lately[2]}
 }
-func (a *stream) scalars() [12]*float32 {
-	return [12]*float32{&a.n, &a.length, &a.doubt, &a.g, &a.a, &a.v, &a.w, &a.centred, &a.slow, &a.quick, &a.oldN, &a.oldD}
+func (a *stream) scalars() [9]*float32 {
+	return [9]*float32{&a.n, &a.length, &a.doubt, &a.g, &a.w, &a.slow, &a.quick, &a.oldN, &a.oldD}
 }
 
 func (a *stream) Reset() {
@@ -421,7 +412,7 @@ func (a *stream) turn() {
 }
 
 // persist makes the prior of a shot that begins, learns from the one that ends
-// and moves the gates.
+// and moves the gate.
 func (a *stream) persist(frozen bool) {
 	fresh := 1 - a.shots.same // how far this frame begins a shot
 	n := a.space.answers()
@@ -446,13 +437,10 @@ func (a *stream) persist(frozen bool) {
 		a.drift(max(fresh, streamWithin), 1-largest(a.p))
 	}
 	a.g = min(max(a.g+float32(fresh*(numeric.Log(stays/goes)-float32((1-streamKeep)*a.g))), -30), 30)
-	a.correlate(fresh)
+	a.gather()
 	a.w = 1
 	if a.off&noEvidence == 0 {
 		a.w = numeric.Sigmoid(a.g - streamEvidence)
-	}
-	if a.off&noAutocorrelation == 0 {
-		a.w *= numeric.Sigmoid((a.a/max(a.v, 1e-9) - streamAuto) / streamAutoW)
 	}
 	for i := range n {
 		a.pi[i] += float32(float32(streamSlow*fresh) * (a.p[i] - a.pi[i]))
@@ -471,32 +459,16 @@ func (a *stream) drift(part, doubt float32) {
 	}
 }
 
-// correlate updates the autocorrelation of centred logits and the shot's mean.
-func (a *stream) correlate(fresh float32) {
+// gather takes the frame's centred logits into the shot's mean.
+func (a *stream) gather() {
 	var level float32
 	for _, v := range a.l {
 		level += v
 	}
 	level /= float32(a.c)
-	var square, product float32
-	for i, v := range a.l {
-		y := v - level - a.centre[i]
-		square += float32(y * y)
-		product += float32(y * (a.last[i] - a.centre[i]))
-	}
-	part := float32(streamMemory * fresh)
-	a.v += float32(part * (square - a.v))
-	if a.centred > 0 {
-		a.a += float32(part * (product - a.a))
-	}
-	a.centred = min(a.centred+fresh, streamCentre)
 	a.length = float32(a.shots.same*a.length) + 1
-	follow := fresh / max(a.centred, 1)
 	for i, v := range a.l {
-		z := v - level
-		a.centre[i] += float32(follow * (z - a.centre[i]))
-		a.shot[i] += (z - a.shot[i]) / a.length
-		a.last[i] = z
+		a.shot[i] += (v - level - a.shot[i]) / a.length
 	}
 }
 
@@ -603,7 +575,7 @@ func (a *stream) floats() int {
 }
 
 // The state, little-endian: version u32, C u32, D u32, rows u32, frames seen
-// u32, answer and that before the cut i32; whether a frame was seen u8 and its time i64; the shots; twelve
+// u32, answer and that before the cut i32; whether a frame was seen u8 and its time i64; the shots; nine
 // numbers, the table, its weights and the vectors, f32 each, in the order of the
 // struct; then for each label the number of its exemplars u8 and these, each
 // its entropy f32, scale f16, codes [D] int8 and the number of its frame u32.
@@ -728,8 +700,7 @@ const streamLargest = 1e13
 // it makes finite ones of them.
 func (a *stream) sane() bool {
 	unit := func(x float32) bool { return x >= 0 && x <= 1.001 }
-	if !(a.n >= 0 && a.n <= streamWindow+1 && a.oldN >= 0 && a.oldN <= streamWindow+1 && a.oldD >= 0 && a.length >= 0 && a.doubt >= 0 && a.v >= 0 && unit(a.w) && a.centred >= 0 && a.centred <= streamCentre &&
-		unit(a.slow) && unit(a.quick)) {
+	if !(a.n >= 0 && a.n <= streamWindow+1 && a.oldN >= 0 && a.oldN <= streamWindow+1 && a.oldD >= 0 && a.length >= 0 && a.doubt >= 0 && unit(a.w) && unit(a.slow) && unit(a.quick)) {
 		return false
 	}
 	for _, w := range a.weight {

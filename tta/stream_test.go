@@ -63,7 +63,7 @@ func answers(a Adapter, frames []Frame, labels []int) (right, changes, zero, zer
 // changes its answer a third as often.
 func TestStream_Camera(t *testing.T) {
 	s := testSpace(8, 48, 24)
-	frames, labels := camera(s, 60, 25, 1)
+	frames, labels := camera(s, 200, 25, 1)
 	right, changes, zero, zeroChanges := answers(newStream(s), frames, labels)
 	t.Logf("%d of %d right, the model %d; %d changes, the model %d", right, len(frames), zero, changes, zeroChanges)
 	if right < zero+len(frames)/25 {
