@@ -81,13 +81,12 @@ type lqa struct {
 	kernels *kernels  // nil: none
 	frame   exemplar  // f, rounded as keys are
 	p       []float32 // [C] softmax of the logits
-	like    []float32 // [C·5] e^(-β(1 - f·key)) of the keys of pos, then of neg
+	like    []float32 // [C·5] e^(-β(1 - f·key)) of the keys of pos, then of neg; 0 before there was a frame
 	down    []float32 // [C] Σ over the negative cache
 
 	// Of the last frame; not part of the state.
 	shift   float32
-	entered int       // its slot, or -1
-	votes   []float32 // [C·3] of the positive slots, in logits
+	entered int // its slot, or -1
 }
 
 func newLQA(s Space) Adapter { return makeLQA(s, false) }
@@ -105,8 +104,7 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		neg:    newCache(c, lqaNegatives, d, floatKeys),
 		mask:   make([][lqaMask]uint16, c*lqaNegatives),
 		masked: make([]uint8, c*lqaNegatives),
-		when:   make([]uint32, c*lqaPositives),
-		votes:  make([]float32, c*lqaPositives), entered: -1,
+		when:   make([]uint32, c*lqaPositives), entered: -1,
 		frame: exemplar{codes: make([]int8, d)},
 		p:     make([]float32, c),
 		like:  make([]float32, c*(lqaPositives+lqaNegatives)),
@@ -167,8 +165,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	for l, n := range a.pos.count {
 		var up float32
 		slot := l * lqaPositives
-		for i, v := range a.like[slot : slot+int(n)] {
-			a.votes[slot+i] = float32(unit * lqaAlpha * v)
+		for _, v := range a.like[slot : slot+int(n)] {
 			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
@@ -185,14 +182,15 @@ func (a *lqa) look(logits []float32) (label int, entropy float32) {
 			label = l
 		}
 	}
+	top := logits[label]
 	for l, v := range logits {
-		a.p[l] = v - logits[label]
+		a.p[l] = v - top
 	}
 	numeric.Exps(a.p, a.p)
 	var sum, weighted float32
 	for l, e := range a.p {
 		sum += e
-		weighted += float32(e * (logits[l] - logits[label]))
+		weighted += float32(e * (logits[l] - top))
 	}
 	for l := range a.p {
 		a.p[l] /= sum
@@ -246,10 +244,11 @@ func (a *lqa) Report() Report {
 
 // Exemplars appends the positive exemplars.
 func (a *lqa) Exemplars(dst []Exemplar) []Exemplar {
+	unit := a.scale / 100
 	for l := range a.c {
 		for i := range int(a.pos.count[l]) {
 			slot := l*lqaPositives + i
-			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: a.votes[slot]})
+			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: float32(unit * lqaAlpha * a.like[slot])})
 		}
 	}
 	return dst
@@ -345,7 +344,7 @@ func (a *lqa) read(b []byte, keep bool) error {
 					return fmt.Errorf("exemplar of frame %d of %d", when, seen)
 				}
 				if b = b[4:]; keep {
-					a.when[slot], a.votes[slot] = when, 0
+					a.when[slot], a.like[slot] = when, 0
 				}
 			}
 			if keep {
