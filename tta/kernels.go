@@ -12,7 +12,7 @@ type Kernels interface {
 	// Keep puts a key, codes [D] times scale > 0, into a slot.
 	Keep(slot int, scale float32, codes []int8) error
 	// Votes writes e^(-β(1 - key·f)), where f is codes [D] times scale, to
-	// dst[slot] for each slot with a key; the rest of dst is arbitrary.
+	// dst[slot] for each slot with a key; the rest of dst [slots] is arbitrary.
 	Votes(dst []float32, scale float32, codes []int8) error
 	// Bytes is how much memory they hold.
 	Bytes() int
@@ -22,13 +22,14 @@ type Kernels interface {
 // KernelShape is what Kernels are made for.
 type KernelShape struct {
 	Labels [][]float32 // [C][D]; not kept
-	Keys   []KeySet    // their slots follow each other
+	Slots  int
+	Betas  []Beta // in the order of their slots
 }
 
-// KeySet is keys of one kind.
-type KeySet struct {
-	Slots int
-	Beta  float32 // sharpness of their votes
+// Beta is the sharpness of the votes of slots from a multiple of four on.
+type Beta struct {
+	From int
+	Beta float32
 }
 
 // kernelLabels is from where on a session has Kernels: for fewer labels the

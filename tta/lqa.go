@@ -81,7 +81,7 @@ type lqa struct {
 	kernels *kernels  // nil: none
 	frame   exemplar  // f, rounded as keys are
 	p       []float32 // [C] softmax of the logits
-	like    []float32 // [C·5] e^(-β(1 - f·key)) of the keys of pos, then of neg; 0 before there was a frame
+	like    []float32 // e^(-β(1 - f·key)) of the keys of pos, then of neg; 0 before there was a frame
 	down    []float32 // [C] Σ over the negative cache
 
 	// Of the last frame; not part of the state.
@@ -107,20 +107,18 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		when:   make([]uint32, c*lqaPositives), entered: -1,
 		frame: exemplar{codes: make([]int8, d)},
 		p:     make([]float32, c),
-		like:  make([]float32, c*(lqaPositives+lqaNegatives)),
+		like:  make([]float32, lqaFirst(c)+c*lqaNegatives),
 		down:  make([]float32, c),
 	}
-	a.neg.first = len(a.pos.scale)
+	a.neg.first = lqaFirst(c)
 	if !floatKeys {
 		a.kernels = s.kernels
 	}
 	return a
 }
 
-// lqaKeys are the keys for so many labels, as kernels have them.
-func lqaKeys(labels int) []KeySet {
-	return []KeySet{{lqaPositives * labels, lqaBeta}, {lqaNegatives * labels, lqaNegBeta}}
-}
+// lqaFirst is the first slot of the negative cache among those of both.
+func lqaFirst(labels int) int { return qtype.RoundUp(lqaPositives*labels, 4) }
 
 func (a *lqa) Adapt(dst []float32, f Frame) {
 	if len(dst) != a.c || len(f.Logits) != a.c || len(f.Embedding) != a.d {
