@@ -80,7 +80,8 @@ type lqa struct {
 
 	kernels *kernels  // nil: none
 	frame   exemplar  // f, rounded as keys are
-	p       []float32 // [C] softmax of the logits
+	p       []float32 // [C] softmax of the logits, times sum
+	sum     float32
 	like    []float32 // e^(-β(1 - f·key)) of the keys of pos, then of neg; 0 before there was a frame
 	down    []float32 // [C] Σ over the negative cache
 
@@ -172,7 +173,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	}
 }
 
-// look fills a.p with softmax(logits) and returns the first likeliest label and
+// look fills a.p and returns the first likeliest label and
 // the entropy in nats, ln Σe^z - Σ e^z·z / Σe^z with z = logit - largest.
 func (a *lqa) look(logits []float32) (label int, entropy float32) {
 	for l, v := range logits {
@@ -184,15 +185,12 @@ func (a *lqa) look(logits []float32) (label int, entropy float32) {
 	for l, v := range logits {
 		a.p[l] = v - top
 	}
-	numeric.Exps(a.p, a.p)
-	var sum, weighted float32
+	sum := numeric.Exps(a.p, a.p)
+	var weighted float32
 	for l, e := range a.p {
-		sum += e
 		weighted += float32(e * (logits[l] - top))
 	}
-	for l := range a.p {
-		a.p[l] /= sum
-	}
+	a.sum = sum
 	return label, max(0, numeric.Log(sum)-weighted/sum)
 }
 
@@ -207,8 +205,8 @@ func (a *lqa) relative(h float32) float32 {
 // setMask gives a negative exemplar the labels it votes against.
 func (a *lqa) setMask(slot int) {
 	n := 0
-	for l, p := range a.p {
-		if p > lqaMaskLow && p < lqaMaskHigh && n < lqaMask {
+	for l, e := range a.p {
+		if p := e / a.sum; p > lqaMaskLow && p < lqaMaskHigh && n < lqaMask {
 			a.mask[slot][n] = uint16(l)
 			n++
 		}
