@@ -43,7 +43,7 @@ func On(newHost func() device.Host) func(tta.KernelShape) (tta.Kernels, error) {
 
 func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	c, d := len(shape.Labels), len(shape.Labels[0])
-	s := &scorer{slots: shape.Slots, width: (d + 15) / 16 * 16}
+	s := &scorer{slots: shape.Slots, width: (d + 31) / 32 * 32}
 	var l device.Layout
 	alloc := func(bytes int) uint32 { return l.Alloc(device.Activations, bytes) }
 	table := l.Alloc(device.Weights, 4*kernel.PackedF32Len(c, d))

@@ -369,7 +369,7 @@ func vote(t *testing.T, newHost func() device.Host) {
 // vote fills with random codes, or with products all as small or as large as
 // there are; with random or "none", some rows or all have no scale.
 func (b *bench) vote(n, k int, fill string) {
-	n4, k16 := qtype.RoundUp(n, 4), qtype.RoundUp(k, 16)
+	n4, k32 := qtype.RoundUp(n, 4), qtype.RoundUp(k, 32)
 	code := func(sign int) int8 {
 		switch fill {
 		case "least":
@@ -388,14 +388,14 @@ func (b *bench) vote(n, k int, fill string) {
 		}
 		return 1
 	}
-	x, keys := make([]int8, k16), make([]int8, n4*k16)
+	x, keys := make([]int8, k32), make([]int8, n4*k32)
 	xScale, scales, beta := b.rng.Float32()/40, make([]float32, n4), 5*b.rng.Float32()
 	for i := range k {
 		x[i] = code(-1)
 	}
 	for r := range n {
 		for i := range k {
-			keys[r*k16+i] = code(1)
+			keys[r*k32+i] = code(1)
 		}
 		scales[r] = scale()
 	}
@@ -412,7 +412,7 @@ func (b *bench) vote(n, k int, fill string) {
 	b.run(c)
 	for r := range want {
 		if g := r / 4 * 4; scales[g] != 0 || scales[g+1] != 0 || scales[g+2] != 0 || scales[g+3] != 0 {
-			want[r] = kernel.RefVote(x, keys[r*k16:(r+1)*k16], xScale, scales[r], beta)
+			want[r] = kernel.RefVote(x, keys[r*k32:(r+1)*k32], xScale, scales[r], beta)
 		}
 	}
 	same(b.t, "y", b.f32at(c.Y, n4), want)
