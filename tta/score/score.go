@@ -13,10 +13,6 @@ import (
 	"lqa/tta"
 )
 
-// path reads a panel after the other: the table comes from far, and that is
-// what a GEMM of one row takes its time for.
-var path = kernel.Path{Form: kernel.Plain, Rows: 1, Panels: 1, AFirst: true}
-
 // scorer is tta.Kernels on a host.
 type scorer struct {
 	dev           *device.Device
@@ -46,11 +42,12 @@ func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	s := &scorer{slots: shape.Slots, width: (d + 31) / 32 * 32}
 	var l device.Layout
 	alloc := func(bytes int) uint32 { return l.Alloc(device.Activations, bytes) }
-	table := l.Alloc(device.Weights, 4*kernel.PackedF32Len(c, d))
-	s.f, s.y = alloc(4*d), alloc(4*(c+7))
+	c16 := (c + 15) / 16 * 16
+	table := l.Alloc(device.Weights, 4*c16*d)
+	s.f, s.y = alloc(4*d), alloc(4*c16)
 	n := (s.slots + 3) / 4 * 4
 	s.x, s.keys, s.scales, s.like = alloc(kernel.VoteHead+2*s.width), alloc(n*s.width), alloc(4*n), alloc(4*n)
-	cosine := kernel.GEMMF32{A: s.f, W: table, Y: s.y, M: 1, K: d, N: c, LDA: d, LDY: c, Lo: -kernel.Inf, Hi: kernel.Inf}.Append(nil).End()
+	cosine := kernel.Dots{X: s.f, W: table, Y: s.y, K: d, N: c}.Append(nil).End()
 	var votes kernel.List
 	end := s.slots
 	for _, b := range slices.Backward(shape.Betas) {
@@ -61,7 +58,7 @@ func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	votes = votes.End()
 	s.cosine, s.votes = l.Alloc(device.Commands, 4*len(cosine)), l.Alloc(device.Commands, 4*len(votes))
 	var err error
-	if s.dev, err = device.Start(h, &l, device.Options{Paths: []kernel.Path{path}, Lists: []kernel.List{cosine, votes}}); err != nil {
+	if s.dev, err = device.Start(h, &l, device.Options{Lists: []kernel.List{cosine, votes}}); err != nil {
 		return nil, err
 	}
 	if err := s.dev.WriteU32(s.cosine, cosine); err != nil {
@@ -70,15 +67,9 @@ func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	if err := s.dev.WriteU32(s.votes, votes); err != nil {
 		return nil, err
 	}
-	// By panels of eight: all at once would be as much again in Go's memory.
-	panel, zero := make([]float32, 0, 8*d), make([]float32, 8)
-	for i := 0; i < c; i += 8 {
-		panel = panel[:0]
-		for _, row := range shape.Labels[i:min(i+8, c)] {
-			panel = append(panel, row...)
-		}
-		at := table + uint32(4*kernel.PackedF32Len(i, d))
-		if err := s.dev.WriteF32(at, kernel.PackF32(panel, zero, len(panel)/d, d)); err != nil {
+	// By panels: all at once would be as much again in Go's memory.
+	for i := 0; i < c; i += 16 {
+		if err := s.dev.WriteF32(table+uint32(4*i*d), kernel.PackDots(shape.Labels[i:min(i+16, c)], d)); err != nil {
 			return nil, err
 		}
 	}

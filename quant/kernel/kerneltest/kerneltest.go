@@ -176,7 +176,7 @@ func (b *bench) rows(m, n, stride int, spread float32) []float32 {
 var cases = map[string]func(*testing.T, func() device.Host){
 	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "codes": codes, "first": first,
 	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "softmax": softmax, "gate": gate, "gelu": gelu, "quickgelu": quickGELU,
-	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch, "vote": vote,
+	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch, "vote": vote, "dots": dots,
 }
 
 // Run runs the whole suite; newHost gives a fresh host for each case.
@@ -416,6 +416,34 @@ func (b *bench) vote(n, k int, fill string) {
 		}
 	}
 	same(b.t, "y", b.f32at(c.Y, n4), want)
+}
+
+func dots(t *testing.T, newHost func() device.Host) {
+	for _, s := range []struct{ n, k int }{{1, 1}, {3, 7}, {15, 8}, {16, 5}, {17, 33}, {47, 16}, {100, 512}} {
+		for _, spread := range []float32{1, 1e18} {
+			t.Run(fmt.Sprint(s, spread), func(t *testing.T) { newBench(t, newHost()).dots(s.n, s.k, spread) })
+		}
+	}
+}
+
+func (b *bench) dots(n, k int, spread float32) {
+	x, w := b.rows(1, k, k, spread), b.rows(n, k, k, spread)
+	var rows [][]float32
+	var packed []float32
+	for r := range n {
+		rows = append(rows, w[r*k:(r+1)*k])
+		if len(rows) == 16 || r == n-1 {
+			packed = append(packed, kernel.PackDots(rows, k)...)
+			rows = nil
+		}
+	}
+	c := kernel.Dots{X: b.f32(x), W: b.f32(packed), Y: b.out(4 * qtype.RoundUp(n, 16)), K: k, N: n}
+	b.run(c)
+	want := make([]float32, n)
+	for r := range want {
+		want[r] = numeric.Dot(w[r*k:(r+1)*k], x)
+	}
+	same(b.t, "y", b.f32at(c.Y, n), want)
 }
 
 func softmaxPool(t *testing.T, newHost func() device.Host) {
