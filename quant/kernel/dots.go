@@ -9,7 +9,7 @@ const dotsRows = 16
 // k = 0 upwards, one lane a row. GEMMF32 does that too, but its panels are so
 // narrow that one row waits for its own sums and not for memory.
 //
-//	X [K] float32, W PackDots's panels of [N,K], Y [N16] float32
+//	X [K4] float32 (padding zero), W PackDots's panels of [N,K4], Y [N16] float32
 type Dots struct {
 	X, W, Y uint32
 	K, N    int
@@ -17,13 +17,13 @@ type Dots struct {
 
 // Append implements Command.
 func (c Dots) Append(l List) List {
-	return l.add(opDots, c.X, c.W, c.Y, uint32(4*c.K), uint32((c.N+dotsRows-1)/dotsRows))
+	return l.add(opDots, c.X, c.W, c.Y, uint32((c.K+3)/4*16), uint32((c.N+dotsRows-1)/dotsRows))
 }
 
-// PackDots lays out up to sixteen rows of K as one panel of Dots: for each k
-// the rows' values.
+// PackDots lays out up to sixteen rows of K as one panel of Dots: for each of K4
+// k the rows' values.
 func PackDots(rows [][]float32, k int) []float32 {
-	out := make([]float32, dotsRows*k)
+	out := make([]float32, dotsRows*((k+3)/4*4))
 	for r, row := range rows {
 		for i, v := range row {
 			out[dotsRows*i+r] = v
@@ -37,7 +37,7 @@ func emitDots(e *emitter) {
 	x0, w, y, k, panels := in[0], in[1], in[2], in[3], in[4]
 	p, end := e.share(panels)
 	x, xEnd := e.Local(asm.I32), e.let(asm.I32Add(x0, k))
-	acc, v := e.Locals(asm.V128, dotsRows/4), e.Local(asm.V128)
+	acc, v, lane := e.Locals(asm.V128, dotsRows/4), e.Local(asm.V128), e.Local(asm.V128)
 	e.Add(asm.I32Mul(p, asm.I32Shl(k, i32(4))), w)
 	e.Add(asm.I32Shl(p, i32(6)), y)
 	e.For(p, end, 1, func() {
@@ -46,12 +46,16 @@ func emitDots(e *emitter) {
 		}
 		e.Set(x, x0)
 		e.While(asm.I32LtU(x, xEnd), func() {
-			e.Set(v, asm.V128Load32Splat(x, 0))
-			for i, a := range acc {
-				e.Set(a, mulAdd(asm.V128Load(w, uint32(16*i)), v, a))
+			e.Set(v, asm.V128Load(x, 0))
+			for k := range 4 { // not load32_splat, which is slow in wazero
+				b := byte(4 * k)
+				e.Set(lane, asm.I8x16Shuffle(v, v, [16]byte{b, b + 1, b + 2, b + 3, b, b + 1, b + 2, b + 3, b, b + 1, b + 2, b + 3, b, b + 1, b + 2, b + 3}))
+				for i, a := range acc {
+					e.Set(a, mulAdd(asm.V128Load(w, uint32(4*dotsRows*k+16*i)), lane, a))
+				}
 			}
-			e.Bump(4, x)
-			e.Bump(4*dotsRows, w)
+			e.Bump(16, x)
+			e.Bump(16*dotsRows, w)
 		})
 		for i, a := range acc {
 			e.V128Store(y, uint32(16*i), a)

@@ -42,9 +42,9 @@ func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	s := &scorer{slots: shape.Slots, width: (d + 31) / 32 * 32}
 	var l device.Layout
 	alloc := func(bytes int) uint32 { return l.Alloc(device.Activations, bytes) }
-	c16 := (c + 15) / 16 * 16
-	table := l.Alloc(device.Weights, 4*c16*d)
-	s.f, s.y = alloc(4*d), alloc(4*c16)
+	c16, d4 := (c+15)/16*16, (d+3)/4*4
+	table := l.Alloc(device.Weights, 4*c16*d4)
+	s.f, s.y = alloc(4*d4), alloc(4*c16)
 	n := (s.slots + 3) / 4 * 4
 	s.x, s.keys, s.scales, s.like = alloc(kernel.VoteHead+2*s.width), alloc(n*s.width), alloc(4*n), alloc(4*n)
 	cosine := kernel.Dots{X: s.f, W: table, Y: s.y, K: d, N: c}.Append(nil).End()
@@ -69,7 +69,7 @@ func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	}
 	// By panels: all at once would be as much again in Go's memory.
 	for i := 0; i < c; i += 16 {
-		if err := s.dev.WriteF32(table+uint32(4*i*d), kernel.PackDots(shape.Labels[i:min(i+16, c)], d)); err != nil {
+		if err := s.dev.WriteF32(table+uint32(4*i*d4), kernel.PackDots(shape.Labels[i:min(i+16, c)], d)); err != nil {
 			return nil, err
 		}
 	}

@@ -427,7 +427,7 @@ func dots(t *testing.T, newHost func() device.Host) {
 }
 
 func (b *bench) dots(n, k int, spread float32) {
-	x, w := b.rows(1, k, k, spread), b.rows(n, k, k, spread)
+	x, w := b.rows(1, k, qtype.RoundUp(k, 4), spread), b.rows(n, k, k, spread)
 	var rows [][]float32
 	var packed []float32
 	for r := range n {
@@ -441,7 +441,7 @@ func (b *bench) dots(n, k int, spread float32) {
 	b.run(c)
 	want := make([]float32, n)
 	for r := range want {
-		want[r] = numeric.Dot(w[r*k:(r+1)*k], x)
+		want[r] = numeric.Dot(w[r*k:(r+1)*k], x[:k])
 	}
 	same(b.t, "y", b.f32at(c.Y, n), want)
 }
