@@ -33,7 +33,7 @@ type Beta struct {
 }
 
 // kernelLabels is from where on a session has Kernels: for fewer labels the
-// plain loops take less than a twentieth of a millisecond, and no more memory.
+// plain loops take less than a tenth of a millisecond, and no more memory.
 const kernelLabels = 32
 
 // kernels are a session's, or none; adapters share them. Their keys are those
