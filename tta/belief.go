@@ -20,14 +20,11 @@ func (s *Space) posterior(dst, logits []float32) (top float32) {
 	for i, l := range logits {
 		dst[i] = (l - highest) / temperature
 	}
+	answers := dst[:s.answers()]
 	dst[c] = (s.None - highest) / temperature
-	numeric.Exps(dst, dst)
+	sum := numeric.Exps(answers, answers)
 	if !s.HasNone {
 		dst[c] = 0
-	}
-	var sum float32
-	for _, e := range dst {
-		sum += e
 	}
 	for i := range dst {
 		dst[i] /= sum

@@ -1,5 +1,7 @@
 package tta
 
+import "lqa/quant/qtype"
+
 // Kernels do the large sums of a session outside of Go, on SIMD, with the bits
 // of the plain loops here. They have the label table and, of the adapter's
 // cache, a copy of each key. Go's own stay complete: after an error the
@@ -13,7 +15,7 @@ type Kernels interface {
 	Keep(slot int, scale float32, codes []int8) error
 	// Votes writes e^(-β(1 - key·f)), where f is codes [D] times scale, to
 	// dst[slot] for each slot with a key; the rest of dst is arbitrary. dst may
-	// have the slots of the first sets alone.
+	// have the first slots alone.
 	Votes(dst []float32, scale float32, codes []int8) error
 	// Bytes is how much memory they hold.
 	Bytes() int
@@ -23,17 +25,18 @@ type Kernels interface {
 // KernelShape is what Kernels are made for.
 type KernelShape struct {
 	Labels [][]float32 // [C][D]; not kept
-	Keys   []KeySet    // their slots follow each other
+	Slots  int
+	Betas  []Beta // in the order of their slots
 }
 
-// KeySet is keys of one kind.
-type KeySet struct {
-	Slots int
-	Beta  float32 // sharpness of their votes
+// Beta is the sharpness of the votes of slots from a multiple of four on.
+type Beta struct {
+	From int
+	Beta float32
 }
 
 // kernelLabels is from where on a session has Kernels: for fewer labels the
-// plain loops take less than a twentieth of a millisecond, and no more memory.
+// plain loops take less than a tenth of a millisecond, and no more memory.
 const kernelLabels = 32
 
 // kernels are a session's, or none; adapters share them. Their keys are those
@@ -78,8 +81,8 @@ func newKeys(s Space, frame *exemplar, floats bool, caches ...*cache) keys {
 	k := keys{frame: frame, caches: caches}
 	n := 0
 	for _, c := range caches {
-		c.first = n
-		n += len(c.scale)
+		c.first = qtype.RoundUp(n, 4) // as kernels group them
+		n = c.first + len(c.scale)
 	}
 	k.like = make([]float32, n)
 	if !floats {
@@ -88,10 +91,8 @@ func newKeys(s Space, frame *exemplar, floats bool, caches ...*cache) keys {
 	return k
 }
 
-// lqaKeys are the keys for so many labels, as kernels have them.
-func lqaKeys(labels int) []KeySet {
-	return []KeySet{{lqaPositives * labels, lqaBeta}, {lqaNegatives * labels, lqaNegBeta}}
-}
+// lqaFirst is the first slot of lqa's negative cache among those of both.
+func lqaFirst(labels int) int { return qtype.RoundUp(lqaPositives*labels, 4) }
 
 // vote fills like.
 func (k *keys) vote() {

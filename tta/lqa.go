@@ -80,13 +80,13 @@ type lqa struct {
 
 	keys  keys      // those of pos, then of neg
 	frame exemplar  // f, rounded as keys are
-	p     []float32 // [C] softmax of the logits
+	p     []float32 // [C] softmax of the logits, times sum
+	sum   float32
 	down  []float32 // [C] Σ over the negative cache
 
 	// Of the last frame; not part of the state.
 	shift   float32
-	entered int       // its slot, or -1
-	votes   []float32 // [C·3] of the positive slots, in logits
+	entered int // its slot, or -1
 }
 
 func newLQA(s Space) Adapter { return makeLQA(s, false) }
@@ -104,8 +104,7 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		neg:    newCache(c, lqaNegatives, d, floatKeys),
 		mask:   make([][lqaMask]uint16, c*lqaNegatives),
 		masked: make([]uint8, c*lqaNegatives),
-		when:   make([]uint32, c*lqaPositives),
-		votes:  make([]float32, c*lqaPositives), entered: -1,
+		when:   make([]uint32, c*lqaPositives), entered: -1,
 		frame: exemplar{codes: make([]int8, d)},
 		p:     make([]float32, c),
 		down:  make([]float32, c),
@@ -154,8 +153,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	for l, n := range a.pos.count {
 		var up float32
 		slot := l * lqaPositives
-		for i, v := range a.keys.like[slot : slot+int(n)] {
-			a.votes[slot+i] = float32(unit * lqaAlpha * v)
+		for _, v := range a.keys.like[slot : slot+int(n)] {
 			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
@@ -164,7 +162,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	}
 }
 
-// look fills a.p with softmax(logits) and returns the first likeliest label and
+// look fills a.p and returns the first likeliest label and
 // the entropy in nats, ln Σe^z - Σ e^z·z / Σe^z with z = logit - largest.
 func (a *lqa) look(logits []float32) (label int, entropy float32) {
 	for l, v := range logits {
@@ -172,18 +170,16 @@ func (a *lqa) look(logits []float32) (label int, entropy float32) {
 			label = l
 		}
 	}
+	top := logits[label]
 	for l, v := range logits {
-		a.p[l] = v - logits[label]
+		a.p[l] = v - top
 	}
-	numeric.Exps(a.p, a.p)
-	var sum, weighted float32
+	sum := numeric.Exps(a.p, a.p)
+	var weighted float32
 	for l, e := range a.p {
-		sum += e
-		weighted += float32(e * (logits[l] - logits[label]))
+		weighted += float32(e * (logits[l] - top))
 	}
-	for l := range a.p {
-		a.p[l] /= sum
-	}
+	a.sum = sum
 	return label, max(0, numeric.Log(sum)-weighted/sum)
 }
 
@@ -198,8 +194,8 @@ func (a *lqa) relative(h float32) float32 {
 // setMask gives a negative exemplar the labels it votes against.
 func (a *lqa) setMask(slot int) {
 	n := 0
-	for l, p := range a.p {
-		if p > lqaMaskLow && p < lqaMaskHigh && n < lqaMask {
+	for l, e := range a.p {
+		if p := e / a.sum; p > lqaMaskLow && p < lqaMaskHigh && n < lqaMask {
 			a.mask[slot][n] = uint16(l)
 			n++
 		}
@@ -233,10 +229,11 @@ func (a *lqa) Report() Report {
 
 // Exemplars appends the positive exemplars.
 func (a *lqa) Exemplars(dst []Exemplar) []Exemplar {
+	unit := a.scale / 100
 	for l := range a.c {
 		for i := range int(a.pos.count[l]) {
 			slot := l*lqaPositives + i
-			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: a.votes[slot]})
+			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: float32(unit * lqaAlpha * a.keys.like[slot])})
 		}
 	}
 	return dst
@@ -333,7 +330,7 @@ func (a *lqa) read(b []byte, keep bool) error {
 					return fmt.Errorf("exemplar of frame %d of %d", when, seen)
 				}
 				if b = b[4:]; keep {
-					a.when[slot], a.votes[slot] = when, 0
+					a.when[slot], a.keys.like[slot] = when, 0
 				}
 			}
 			if keep {

@@ -164,7 +164,9 @@ func NewSession(enc Encoder, c SessionConfig) (*Session, error) {
 		s.space.HasNone, s.space.None = true, float32(c.Scale**c.NoneCosine)
 	}
 	if c.Kernels != nil && len(clean) >= kernelLabels {
-		if k, err := c.Kernels(KernelShape{Labels: s.space.Labels, Keys: lqaKeys(len(clean))}); err == nil {
+		first := lqaFirst(len(clean))
+		if k, err := c.Kernels(KernelShape{Labels: s.space.Labels, Slots: first + lqaNegatives*len(clean),
+			Betas: []Beta{{0, lqaBeta}, {first, lqaNegBeta}}}); err == nil {
 			s.kernels.k = k
 		}
 	}

@@ -85,6 +85,7 @@ const (
 	opAttentionPackQN16
 	opAttentionQN16
 	opVote
+	opDots
 )
 
 // Kernels is the one list: the module, the tests and the benchmarks range over
@@ -145,6 +146,7 @@ var Kernels = []Kernel{
 	{opAttentionPackQN16, "attentionpack_f32_qn16_8x8c2_simd", emitAttentionPackQN16},
 	{opAttentionQN16, "attention_qn16_qn16_f32_4x8c2_simd", emitAttention(false)},
 	{opVote, "vote_q8r_q8r_f32_1x4c8_simd", emitVote},
+	{opDots, "dots_f32_f32_f32_1x16_simd", emitDots},
 }
 
 // Kernel is one entry: a command's code, its name and its emitter, which

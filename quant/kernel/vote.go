@@ -9,8 +9,8 @@ import (
 // cos = (x·key[n])·(scale[n]·scale), the product of codes exact. Of four rows
 // that all have scale 0 nothing is read and nothing written: there are none.
 //
-//	X one float32, its scale, and from byte 16 on [K16] int16, its codes
-//	Keys [N4] rows of K16 int8 (padding zero), Scales [N4], Y [N4] float32
+//	X one float32, its scale, and from byte 16 on [K32] int16, its codes
+//	Keys [N4] rows of K32 int8 (padding zero), Scales [N4], Y [N4] float32
 type Vote struct {
 	X, Keys, Scales, Y uint32
 	N, K               int // K up to 1<<16: sums stay in int32
@@ -22,7 +22,7 @@ const VoteHead = 16
 
 // Append implements Command.
 func (c Vote) Append(l List) List {
-	return l.add(opVote, c.X, c.Keys, c.Scales, c.Y, uint32((c.N+3)/4), uint32((c.K+15)/16*16), bits(-c.Beta))
+	return l.add(opVote, c.X, c.Keys, c.Scales, c.Y, uint32((c.N+3)/4), uint32((c.K+31)/32*32), bits(-c.Beta))
 }
 
 // RefVote defines Vote for one row.
@@ -54,11 +54,11 @@ func emitVote(e *emitter) {
 				e.Set(a, asm.I32x4Const(0))
 				e.Set(x, x0)
 				e.While(asm.I32LtU(x, xEnd), func() {
-					for i := range uint32(2) {
+					for i := range uint32(4) {
 						e.Set(a, asm.I32x4Add(a, asm.I32x4DotI16x8S(asm.V128Load8x8S(key, 8*i), asm.V128Load(x, VoteHead+16*i))))
 					}
-					e.Bump(32, x)
-					e.Bump(16, key)
+					e.Bump(64, x)
+					e.Bump(32, key)
 				})
 			}
 			e.fold4(acc, t)

@@ -33,17 +33,21 @@ var ExpPoly = [6]float32{
 // [ExpMin, ExpMax]. NaN is not allowed in.
 func Exp(x float32) float32 {
 	n, r := expReduce(x)
-	return float32((expPoly(r)+r)+1) * expPower(n)
+	return ((expPoly(r) + r) + 1) * expPower(n)
 }
 
-// Exps writes Exp of each x to dst, which may be x: under js/wasm in a third of
-// the time, since a call there costs more than what Exp computes.
-func Exps(dst, x []float32) {
+// Exps writes Exp of each x to dst, which may be x, and returns their sum from
+// the first on: under js/wasm in a third of the time, since a call there costs
+// more than what Exp computes.
+func Exps(dst, x []float32) (sum float32) {
 	dst = dst[:len(x)]
 	for i, x := range x {
 		n, r := expReduce(x)
-		dst[i] = float32((expPoly(r)+r)+1) * expPower(n)
+		y := float32(((expPoly(r) + r) + 1) * expPower(n))
+		dst[i] = y
+		sum += y
 	}
+	return sum
 }
 
 // nearestMagic added to a float below 2²² leaves its nearest integer, ties to
@@ -241,11 +245,7 @@ func Softmax(dst, x []float32) {
 	for i, v := range x {
 		dst[i] = v - m
 	}
-	Exps(dst, dst)
-	var sum float32
-	for _, e := range dst {
-		sum += e
-	}
+	sum := Exps(dst, dst)
 	for i := range dst {
 		dst[i] /= sum
 	}

@@ -66,7 +66,7 @@ func TestMany(t *testing.T) {
 		one  func(float32) float32
 		x    []float32
 	}{
-		{"Exps", Exps, Exp, []float32{-1e38, -87, -20.5, -0.1, 0, 1e-40, 1, 30, 88, 1e38}},
+		{"Exps", func(dst, x []float32) { Exps(dst, x) }, Exp, []float32{-1e38, -87, -20.5, -0.1, 0, 1e-40, 1, 30, 88, 1e38}},
 		{"Logs", Logs, Log, []float32{-1, 0, 1e-45, 0x1p-126, 1e-9, 0.7, 0.71, 1, 1.0001, 3e38}},
 	} {
 		for n := range len(c.x) + 1 {
@@ -81,6 +81,17 @@ func TestMany(t *testing.T) {
 				}
 			}
 		}
+	}
+}
+
+func TestExps_Sum(t *testing.T) {
+	x := []float32{-3, 80, 0.1, -80, 60}
+	var want float32
+	for _, v := range x {
+		want += Exp(v)
+	}
+	if got := Exps(x, x); got != want {
+		t.Errorf("%v, want %v", got, want)
 	}
 }
 

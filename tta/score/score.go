@@ -6,32 +6,22 @@ package score
 import (
 	"encoding/binary"
 	"math"
+	"slices"
 
 	"lqa/quant/device"
 	"lqa/quant/kernel"
 	"lqa/tta"
 )
 
-// path reads a panel after the other: the table comes from far, and that is
-// what a GEMM of one row takes its time for.
-var path = kernel.Path{Form: kernel.Plain, Rows: 1, Panels: 1, AFirst: true}
-
 // scorer is tta.Kernels on a host.
 type scorer struct {
-	dev     *device.Device
-	width   int // of rows of codes, in bytes
-	f, y    uint32
-	x       uint32
-	cosines uint32 // list
-	votes   uint32 // list
-	sets    []set
-	bytes   []byte // staging
-}
-
-// set is a tta.KeySet in memory.
-type set struct {
-	slots              int
-	keys, scales, like uint32
+	dev           *device.Device
+	slots, width  int    // of keys; the width in bytes, padded
+	f, y          uint32 // a frame, its cosines with the labels
+	x, like       uint32 // the frame's codes, its votes
+	keys, scales  uint32
+	cosine, votes uint32 // command lists
+	bytes         []byte // staging
 }
 
 // On makes tta.Kernels on hosts of its own, which have one thread.
@@ -49,44 +39,45 @@ func On(newHost func() device.Host) func(tta.KernelShape) (tta.Kernels, error) {
 
 func start(h device.Host, shape tta.KernelShape) (*scorer, error) {
 	c, d := len(shape.Labels), len(shape.Labels[0])
-	s := &scorer{width: (d + 15) / 16 * 16}
+	s := &scorer{slots: shape.Slots, width: (d + 31) / 32 * 32}
 	var l device.Layout
 	alloc := func(bytes int) uint32 { return l.Alloc(device.Activations, bytes) }
-	table := l.Alloc(device.Weights, 4*kernel.PackedF32Len(c, d))
-	s.f, s.y, s.x = alloc(4*d), alloc(4*(c+7)), alloc(kernel.VoteHead+2*s.width)
-	cosines := kernel.GEMMF32{A: s.f, W: table, Y: s.y, M: 1, K: d, N: c, LDA: d, LDY: c, Lo: -kernel.Inf, Hi: kernel.Inf}.Append(nil).End()
+	c16, d4 := (c+15)/16*16, (d+3)/4*4
+	table := l.Alloc(device.Weights, 4*c16*d4)
+	s.f, s.y = alloc(4*d4), alloc(4*c16)
+	n := (s.slots + 3) / 4 * 4
+	s.x, s.keys, s.scales, s.like = alloc(kernel.VoteHead+2*s.width), alloc(n*s.width), alloc(4*n), alloc(4*n)
+	cosine := kernel.Dots{X: s.f, W: table, Y: s.y, K: d, N: c}.Append(nil).End()
 	var votes kernel.List
-	for _, k := range shape.Keys {
-		n := (k.Slots + 3) / 4 * 4
-		t := set{slots: k.Slots, keys: alloc(n * s.width), scales: alloc(4 * n), like: alloc(4 * n)}
-		votes = kernel.Vote{X: s.x, Keys: t.keys, Scales: t.scales, Y: t.like, N: k.Slots, K: d, Beta: k.Beta}.Append(votes)
-		s.sets = append(s.sets, t)
+	end := s.slots
+	for _, b := range slices.Backward(shape.Betas) {
+		at := uint32(4 * b.From)
+		votes = kernel.Vote{X: s.x, Keys: s.keys + uint32(b.From*s.width), Scales: s.scales + at, Y: s.like + at, N: end - b.From, K: d, Beta: b.Beta}.Append(votes)
+		end = b.From
 	}
 	votes = votes.End()
-	s.cosines, s.votes = l.Alloc(device.Commands, 4*len(cosines)), l.Alloc(device.Commands, 4*len(votes))
+	s.cosine, s.votes = l.Alloc(device.Commands, 4*len(cosine)), l.Alloc(device.Commands, 4*len(votes))
 	var err error
-	if s.dev, err = device.Start(h, &l, device.Options{Paths: []kernel.Path{path}, Lists: []kernel.List{cosines, votes}}); err != nil {
+	if s.dev, err = device.Start(h, &l, device.Options{Lists: []kernel.List{cosine, votes}}); err != nil {
 		return nil, err
 	}
-	if err := s.dev.WriteU32(s.cosines, cosines); err != nil {
+	if err := s.dev.WriteU32(s.cosine, cosine); err != nil {
 		return nil, err
 	}
 	if err := s.dev.WriteU32(s.votes, votes); err != nil {
 		return nil, err
 	}
-	// By panels of eight: all at once would be as much again in Go's memory.
-	panel, zero := make([]float32, 0, 8*d), make([]float32, 8)
-	for i := 0; i < c; i += 8 {
-		panel = panel[:0]
-		for _, row := range shape.Labels[i:min(i+8, c)] {
-			panel = append(panel, row...)
-		}
-		at := table + uint32(4*kernel.PackedF32Len(i, d))
-		if err := s.dev.WriteF32(at, kernel.PackF32(panel, zero, len(panel)/d, d)); err != nil {
+	// By panels: all at once would be as much again in Go's memory.
+	for i := 0; i < c; i += 16 {
+		if err := s.dev.WriteF32(table+uint32(4*i*d4), kernel.PackDots(shape.Labels[i:min(i+16, c)], d)); err != nil {
 			return nil, err
 		}
 	}
-	return s, nil
+	// Once before there are keys: a host keeps views of what it is asked for first.
+	if err := s.Cosines(make([]float32, c), shape.Labels[0]); err != nil {
+		return nil, err
+	}
+	return s, s.Votes(make([]float32, s.slots), 0, make([]int8, d))
 }
 
 // Cosines implements tta.Kernels.
@@ -94,38 +85,26 @@ func (s *scorer) Cosines(dst, f []float32) error {
 	if err := s.dev.WriteF32(s.f, f); err != nil {
 		return err
 	}
-	if err := s.dev.Run(s.cosines); err != nil {
+	if err := s.dev.Run(s.cosine); err != nil {
 		return err
 	}
 	return s.dev.ReadF32(s.y, dst)
 }
 
 // Clear implements tta.Kernels.
-func (s *scorer) Clear() error {
-	for _, t := range s.sets {
-		s.bytes = append(s.bytes[:0], make([]byte, 4*t.slots)...)
-		if err := s.dev.Write(t.scales, s.bytes); err != nil {
-			return err
-		}
-	}
-	return nil
-}
+func (s *scorer) Clear() error { return s.dev.Write(s.scales, make([]byte, 4*s.slots)) }
 
 // Keep implements tta.Kernels.
 func (s *scorer) Keep(slot int, scale float32, codes []int8) error {
-	i := 0
-	for ; slot >= s.sets[i].slots; i++ {
-		slot -= s.sets[i].slots
-	}
 	s.bytes = s.bytes[:0]
 	for _, c := range codes {
 		s.bytes = append(s.bytes, byte(c))
 	}
-	if err := s.dev.Write(s.sets[i].keys+uint32(slot*s.width), s.bytes); err != nil {
+	if err := s.dev.Write(s.keys+uint32(slot*s.width), s.bytes); err != nil {
 		return err
 	}
 	s.bytes = binary.LittleEndian.AppendUint32(s.bytes[:0], math.Float32bits(scale))
-	return s.dev.Write(s.sets[i].scales+uint32(4*slot), s.bytes)
+	return s.dev.Write(s.scales+uint32(4*slot), s.bytes)
 }
 
 // Votes implements tta.Kernels.
@@ -141,16 +120,7 @@ func (s *scorer) Votes(dst []float32, scale float32, codes []int8) error {
 	if err := s.dev.Run(s.votes); err != nil {
 		return err
 	}
-	for _, t := range s.sets {
-		if len(dst) == 0 {
-			break // nobody asks for these
-		}
-		if err := s.dev.ReadF32(t.like, dst[:t.slots]); err != nil {
-			return err
-		}
-		dst = dst[t.slots:]
-	}
-	return nil
+	return s.dev.ReadF32(s.like, dst)
 }
 
 // Bytes implements tta.Kernels.

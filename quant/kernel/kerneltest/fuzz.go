@@ -50,9 +50,10 @@ func Fuzz(t *testing.T, newHost func() device.Host, seed uint64, n int) {
 			}},
 			{"softmax", func(b *bench) { b.softmax(upTo(1100), pick(rng, []float32{0.1, 5, 65504}), -5) }},
 			{"vote", func(b *bench) { b.vote(upTo(70), upTo(600), pick(rng, []string{"random", "least", "most"})) }},
+			{"dots", func(b *bench) { b.dots(upTo(70), upTo(600), 1) }},
 			{"gate", func(b *bench) { b.gate(upTo(600), pick(rng, []float32{-9, -1, 0, 2, 12}), 3) }},
 		}
-		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9})]
+		c := cases[pick(rng, []int{0, 1, 1, 1, 2, 3, 3, 4, 5, 6, 7, 8, 9, 10})]
 		t.Run(fmt.Sprintf("%d %s %v", i, c.what, path), func(t *testing.T) {
 			b := newBench(t, newHost())
 			b.path, b.rng = &path, rng

@@ -176,7 +176,7 @@ func (b *bench) rows(m, n, stride int, spread float32) []float32 {
 var cases = map[string]func(*testing.T, func() device.Host){
 	"gemm_f32": gemmF32, "quant": quant, "gemm_q8c": gemmQ8C, "gemm_low": gemmLow, "depthwise": depthwise, "codes": codes, "first": first,
 	"vector": vector, "gather": gather, "softmaxpool": softmaxPool, "softmax": softmax, "gate": gate, "gelu": gelu, "quickgelu": quickGELU,
-	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch, "vote": vote,
+	"layernorm": layerNorm, "attention": attention, "resize": resize, "patch": patch, "vote": vote, "dots": dots,
 }
 
 // Run runs the whole suite; newHost gives a fresh host for each case.
@@ -369,7 +369,7 @@ func vote(t *testing.T, newHost func() device.Host) {
 // vote fills with random codes, or with products all as small or as large as
 // there are; with random or "none", some rows or all have no scale.
 func (b *bench) vote(n, k int, fill string) {
-	n4, k16 := qtype.RoundUp(n, 4), qtype.RoundUp(k, 16)
+	n4, k32 := qtype.RoundUp(n, 4), qtype.RoundUp(k, 32)
 	code := func(sign int) int8 {
 		switch fill {
 		case "least":
@@ -388,14 +388,14 @@ func (b *bench) vote(n, k int, fill string) {
 		}
 		return 1
 	}
-	x, keys := make([]int8, k16), make([]int8, n4*k16)
+	x, keys := make([]int8, k32), make([]int8, n4*k32)
 	xScale, scales, beta := b.rng.Float32()/40, make([]float32, n4), 5*b.rng.Float32()
 	for i := range k {
 		x[i] = code(-1)
 	}
 	for r := range n {
 		for i := range k {
-			keys[r*k16+i] = code(1)
+			keys[r*k32+i] = code(1)
 		}
 		scales[r] = scale()
 	}
@@ -412,10 +412,38 @@ func (b *bench) vote(n, k int, fill string) {
 	b.run(c)
 	for r := range want {
 		if g := r / 4 * 4; scales[g] != 0 || scales[g+1] != 0 || scales[g+2] != 0 || scales[g+3] != 0 {
-			want[r] = kernel.RefVote(x, keys[r*k16:(r+1)*k16], xScale, scales[r], beta)
+			want[r] = kernel.RefVote(x, keys[r*k32:(r+1)*k32], xScale, scales[r], beta)
 		}
 	}
 	same(b.t, "y", b.f32at(c.Y, n4), want)
+}
+
+func dots(t *testing.T, newHost func() device.Host) {
+	for _, s := range []struct{ n, k int }{{1, 1}, {3, 7}, {15, 8}, {16, 5}, {17, 33}, {47, 16}, {100, 512}} {
+		for _, spread := range []float32{1, 1e18} {
+			t.Run(fmt.Sprint(s, spread), func(t *testing.T) { newBench(t, newHost()).dots(s.n, s.k, spread) })
+		}
+	}
+}
+
+func (b *bench) dots(n, k int, spread float32) {
+	x, w := b.rows(1, k, qtype.RoundUp(k, 4), spread), b.rows(n, k, k, spread)
+	var rows [][]float32
+	var packed []float32
+	for r := range n {
+		rows = append(rows, w[r*k:(r+1)*k])
+		if len(rows) == 16 || r == n-1 {
+			packed = append(packed, kernel.PackDots(rows, k)...)
+			rows = nil
+		}
+	}
+	c := kernel.Dots{X: b.f32(x), W: b.f32(packed), Y: b.out(4 * qtype.RoundUp(n, 16)), K: k, N: n}
+	b.run(c)
+	want := make([]float32, n)
+	for r := range want {
+		want[r] = numeric.Dot(w[r*k:(r+1)*k], x[:k])
+	}
+	same(b.t, "y", b.f32at(c.Y, n), want)
 }
 
 func softmaxPool(t *testing.T, newHost func() device.Host) {
