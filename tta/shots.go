@@ -214,7 +214,7 @@ func (s *shots) read(b []byte) ([]byte, error) {
 	var numbers [4]float32
 	takeFloats(numbers[:], b[6:])
 	s.age, s.x, s.m, s.gap = numbers[0], numbers[1], numbers[2], numbers[3]
-	ok := s.age >= 0 && s.age <= 2*shotEvery && s.x > 0 && s.x < 3 && s.m > -8 && s.m < 2 && s.gap > -8 && s.gap < 8
+	ok := s.age >= 0 && s.age < shotEvery && s.x >= shotLeast && s.x < 3 && s.m > -8 && s.m < 2 && s.gap > -8 && s.gap < 8
 	for i := range s.before {
 		takeFloats(s.before[i][:], b[22+4*shotRecent*i:])
 		for _, d := range s.before[i] {

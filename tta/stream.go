@@ -38,6 +38,7 @@ const (
 	streamStay     = 0.99
 	streamTemper   = 0.4  // exponent of probabilities in the evidence gate
 	streamKeep     = 0.95 // of the evidence, a shot
+	streamMost     = 30   // nats of it at most
 	streamEvidence = 1.5  // the gate opens around this many nats
 	streamSlow     = 0.02 // of the long mean of answers, a shot
 
@@ -436,7 +437,7 @@ func (a *stream) persist(frozen bool) {
 		}
 		a.drift(max(fresh, streamWithin), 1-largest(a.p))
 	}
-	a.g = min(max(a.g+float32(fresh*(numeric.Log(stays/goes)-float32((1-streamKeep)*a.g))), -30), 30)
+	a.g = min(max(a.g+float32(fresh*(numeric.Log(stays/goes)-float32((1-streamKeep)*a.g))), -streamMost), streamMost)
 	a.gather()
 	a.w = 1
 	if a.off&noEvidence == 0 {
@@ -692,15 +693,17 @@ func (a *stream) read(b []byte) error {
 	return nil
 }
 
-// streamLargest bounds every number of a state: logits, at most 1e4, and their
-// squares summed over the labels.
-const streamLargest = 1e13
+// streamLargest bounds every number of a state: logits with votes, at the largest
+// scale and temperature that a session takes.
+const streamLargest = 1e10
 
 // sane says whether restored numbers are of the kind that Adapt makes, so that
 // it makes finite ones of them.
 func (a *stream) sane() bool {
 	unit := func(x float32) bool { return x >= 0 && x <= 1.001 }
-	if !(a.n >= 0 && a.n <= streamWindow+1 && a.oldN >= 0 && a.oldN <= streamWindow+1 && a.oldD >= 0 && a.length >= 0 && a.doubt >= 0 && unit(a.w) && unit(a.slow) && unit(a.quick)) {
+	steps := func(x float32) bool { return x >= 0 && x <= streamWindow+1 }
+	if !(steps(a.n) && steps(a.oldN) && a.length >= 0 && a.length <= 1<<24 && a.doubt >= 0 && a.oldD >= 0 &&
+		a.g >= -streamMost && a.g <= streamMost && unit(a.w) && unit(a.slow) && unit(a.quick)) {
 		return false
 	}
 	for _, w := range a.weight {
@@ -710,8 +713,8 @@ func (a *stream) sane() bool {
 	}
 	for _, v := range [][]float32{a.q, a.pi, a.prior, a.old[0], a.old[1]} {
 		var sum float32
-		for _, p := range v {
-			if !unit(p) {
+		for i, p := range v {
+			if !unit(p) || p > 0 && i >= a.space.answers() {
 				return false
 			}
 			sum += p

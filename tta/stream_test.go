@@ -1,6 +1,7 @@
 package tta
 
 import (
+	"errors"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -182,5 +183,37 @@ func TestStream_Frozen(t *testing.T) {
 	}
 	if a.Report().Shift == 0 {
 		t.Error("a frozen stream does not adapt")
+	}
+}
+
+// TestStream_RestoreRejects: numbers that Adapt cannot have made are refused;
+// some of them would end in NaN.
+func TestStream_RestoreRejects(t *testing.T) {
+	s := testSpace(6, 48, 24)
+	frames, _ := camera(s, 4, 25, 7)
+	out := make([]float32, 6)
+	for name, change := range map[string]func(a *stream){
+		"nothing":                 func(a *stream) {},
+		"X of 0, nothing recent":  func(a *stream) { a.shots.reset(); a.shots.x = 1e-30 },
+		"shot too long":           func(a *stream) { a.length = 1e10 },
+		"evidence beyond its cap": func(a *stream) { a.g = 31 },
+		"belief in no answer":     func(a *stream) { clear(a.q); a.q[6] = 1 },
+		"a logit too large":       func(a *stream) { a.table[0] = 1e12 },
+		"no frame seen":           func(a *stream) { a.seen = 0 },
+		"answer":                  func(a *stream) { a.oldAnswer = 6 },
+		"not a probability":       func(a *stream) { a.prior[0] = -0.1 },
+		"weight":                  func(a *stream) { a.weight[5] = streamCap + 1 },
+		"steps":                   func(a *stream) { a.oldN = streamWindow + 2 },
+		"frames since the cut":    func(a *stream) { a.shots.since = shotRecent + 1 },
+		"frames of longer ago":    func(a *stream) { a.shots.seen, a.shots.count = 3, 4 },
+	} {
+		a := makeStream(s, 0)
+		for _, f := range frames {
+			a.Adapt(out, f)
+		}
+		change(a)
+		if err := makeStream(s, 0).Restore(a.AppendState(nil)); (err == nil) != (name == "nothing") || err != nil && !errors.Is(err, ErrState) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }
