@@ -336,7 +336,7 @@ func (a *stream) remember() {
 		return
 	}
 	if slot >= 0 {
-		a.when[slot], a.entered = a.seen, slot
+		a.when[slot], a.votes[slot], a.entered = a.seen, 0, slot
 		a.keys.keep(a.cache, slot)
 	}
 }

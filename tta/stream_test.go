@@ -217,3 +217,23 @@ func TestStream_RestoreRejects(t *testing.T) {
 		}
 	}
 }
+
+// TestStream_Weights: an exemplar has no vote in a frame before it came.
+func TestStream_Weights(t *testing.T) {
+	s := testSpace(4, 16, 24)
+	a := newStream(s)
+	out := make([]float32, 4)
+	voted := false
+	for _, f := range cameraStream(s, 100, 8) {
+		a.Adapt(out, f)
+		for _, e := range a.(*stream).Exemplars(nil) {
+			if e.Slot == a.Report().Entered && e.Weight != 0 {
+				t.Fatalf("slot %d has a vote of %v, of what was there before", e.Slot, e.Weight)
+			}
+			voted = voted || e.Weight != 0
+		}
+	}
+	if !voted {
+		t.Error("no exemplar voted")
+	}
+}
