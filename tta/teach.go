@@ -412,6 +412,9 @@ func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 	d := len(t.vector)
 	n := binary.LittleEndian.Uint32(b[4:])
 	t.next, b = binary.LittleEndian.Uint32(b), b[8:]
+	if t.next < 1 || t.next > 1<<31 {
+		return bad("no identifiers left")
+	}
 	if uint64(n)*uint64(lessonBytes+d) > uint64(len(b)) {
 		return bad("ends too early")
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"math"
 	"math/rand/v2"
 	"testing"
 
@@ -383,6 +384,17 @@ func TestTeach_State(t *testing.T) {
 	}
 	if got, _ := a.Teach(0, frames[0]); got.ID != 13 {
 		t.Errorf("ID %d after ResetAll: used again", got.ID)
+	}
+}
+
+// TestTeach_LastID: a state may not bring identifiers to where they begin anew.
+func TestTeach_LastID(t *testing.T) {
+	s := newTestSession(t, 3, 8, nil)
+	for _, next := range []uint32{0, 1<<31 + 1, math.MaxUint32} {
+		s.taught.next = next
+		if err := newTestSession(t, 3, 8, nil).Restore(s.AppendState(nil)); !errors.Is(err, ErrState) {
+			t.Errorf("next ID %d: %v, want ErrState", next, err)
+		}
 	}
 }
 
