@@ -218,8 +218,13 @@ func (s *Session) SetAdapter(name string) error {
 	if err != nil {
 		return err
 	}
-	s.adapter, s.name = a, name
+	s.take(a, name)
 	return nil
+}
+
+func (s *Session) take(a Adapter, name string) {
+	s.adapter, s.name = a, name
+	s.kernels.owner = nil // it would keep the adapter before in memory
 }
 
 // Reset makes the adapter forget what it has seen. What was taught stays.
@@ -413,6 +418,7 @@ func (s *Session) Restore(state []byte) error {
 	if err := a.Restore(rest[4:]); err != nil {
 		return err
 	}
-	s.adapter, s.name, s.taught = a, name, taught
+	s.take(a, name)
+	s.taught = taught
 	return nil
 }

@@ -323,6 +323,24 @@ func TestSession_Independent(t *testing.T) {
 	}
 }
 
+// TestSession_Switch: nothing holds the adapter before.
+func TestSession_Switch(t *testing.T) {
+	s := newTestSession(t, 3, 4, nil)
+	state := s.AppendState(nil)
+	for name, change := range map[string]func() error{
+		"SetAdapter": func() error { return s.SetAdapter("zeroshot") },
+		"Restore":    func() error { return s.Restore(state) },
+	} {
+		s.kernels.owner = new(keys)
+		if err := change(); err != nil {
+			t.Fatal(err)
+		}
+		if s.kernels.owner != nil {
+			t.Errorf("%s: the kernels have keys of the adapter before", name)
+		}
+	}
+}
+
 func TestSession_State(t *testing.T) {
 	a := newTestSession(t, 6, 16, nil)
 	frames := testStream(a.space, 120, 1)
