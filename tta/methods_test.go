@@ -179,13 +179,14 @@ func TestMethods_RestoreRejects(t *testing.T) {
 }
 
 // FuzzMethods_Restore: whatever is accepted comes out again byte for byte, and
-// finite answers come of it.
+// finite answers come of it, with and without "none of these" and a mean image.
 func FuzzMethods_Restore(f *testing.F) {
-	s := testSpace(3, 4, 24)
-	frames := cameraStream(s, 60, 11)
+	spaces := [2]Space{testSpace(3, 4, 24), testSpace(3, 4, 24)}
+	spaces[1].HasNone, spaces[1].None, spaces[1].ImageMean = true, 12, spaces[1].Labels[0]
+	frames := cameraStream(spaces[0], 60, 11)
 	out := make([]float32, 3)
-	for i, m := range Methods {
-		a := m.New(s)
+	for i := range 2 * len(Methods) {
+		a := Methods[i/2].New(spaces[i%2])
 		f.Add(uint8(i), a.AppendState(nil))
 		for _, fr := range frames {
 			a.Adapt(out, fr)
@@ -193,8 +194,8 @@ func FuzzMethods_Restore(f *testing.F) {
 		f.Add(uint8(i), a.AppendState(nil))
 	}
 	f.Fuzz(func(t *testing.T, i uint8, state []byte) {
-		m := Methods[int(i)%len(Methods)]
-		a := m.New(s)
+		m := Methods[int(i)/2%len(Methods)]
+		a := m.New(spaces[i%2])
 		if err := a.Restore(state); err != nil {
 			if !errors.Is(err, ErrState) {
 				t.Fatalf("%s: untyped error %v", m.Name, err)
@@ -220,6 +221,7 @@ func FuzzMethods_Restore(f *testing.F) {
 func TestMethods_Soak(t *testing.T) {
 	const frames, part = 20000, 2000
 	s := testSpace(6, 24, 24)
+	var stretch []Frame
 	for _, m := range Methods {
 		a := m.New(s)
 		out := make([]float32, 6)
@@ -227,9 +229,9 @@ func TestMethods_Soak(t *testing.T) {
 		for i := range frames {
 			seed := uint64(i/200%10 + 1)
 			if i%200 == 0 {
-				soak = cameraStream(s, 200, seed)
+				stretch = cameraStream(s, 200, seed)
 			}
-			f := at(soak[i%200], i)
+			f := at(stretch[i%200], i)
 			a.Adapt(out, f)
 			if i == part {
 				bytes = a.Report().StateBytes
@@ -249,8 +251,6 @@ func TestMethods_Soak(t *testing.T) {
 		}
 	}
 }
-
-var soak []Frame
 
 // TestStateBound: ten labels of width 512, taught six times each, stay below
 // 64 KB, a thousand below 6 MB.
