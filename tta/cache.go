@@ -26,11 +26,12 @@ type cache struct {
 	entropy []float32 // [C·per]
 	scale   []float32 // [C·per]
 	codes   []int8    // [C·per][D]
+	when    []uint32  // [C·per] number of the exemplar's frame; nil where nobody asks
 	floats  []float32 // [C·per][D] in tests, nil else
 }
 
-func newCache(c, per, d int, floats bool) cache {
-	k := cache{
+func newCache(c, per, d int, floats bool) *cache {
+	k := &cache{
 		per: per, d: d,
 		count:   make([]uint8, c),
 		entropy: make([]float32, c*per),
@@ -46,6 +47,12 @@ func newCache(c, per, d int, floats bool) cache {
 func (k *cache) clear() {
 	clear(k.count)
 	k.used = 0
+}
+
+// slots are those of a label's exemplars: from the first up to end.
+func (k *cache) slots(label int) (first, end int) {
+	first = label * k.per
+	return first, first + int(k.count[label])
 }
 
 // offer stores x under label if a slot is free, or in place of the first
@@ -82,11 +89,21 @@ func (k *cache) set(slot int, h float32, x *exemplar) {
 
 // votes writes e^(-β(1 - key·x)) of each key to dst at the key's slot.
 func (k *cache) votes(dst []float32, x *exemplar, beta float32) {
-	for l, n := range k.count {
-		for slot := l * k.per; slot < l*k.per+int(n); slot++ {
+	for l := range k.count {
+		for slot, end := k.slots(l); slot < end; slot++ {
 			dst[k.first+slot] = numeric.Exp(float32(-beta * (1 - k.dot(slot, x))))
 		}
 	}
+}
+
+// exemplars appends all of them, a vote of 1 being worth so many logits.
+func (k *cache) exemplars(dst []Exemplar, votes []float32, unit float32) []Exemplar {
+	for l := range k.count {
+		for slot, end := k.slots(l); slot < end; slot++ {
+			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: k.when[slot], Weight: float32(unit * votes[slot])})
+		}
+	}
+	return dst
 }
 
 // key is the codes in a slot.
@@ -119,79 +136,126 @@ func dotInt8(a, b []int8) int32 {
 	return s0 + s1 + s2 + s3
 }
 
-// An entry's bytes but its codes.
-const (
-	keyBytes   = 2 // scale
-	entryBytes = 4 + keyBytes
-)
+// keyBytes are a key's but for its codes.
+const keyBytes = 2
 
-func (k *cache) appendEntry(b []byte, slot int) []byte {
-	return k.appendKey(binary.LittleEndian.AppendUint32(b, math.Float32bits(k.entropy[slot])), slot)
+// A cache's state, little-endian: for each label the number of its exemplars u8
+// and these, each its entropy f32, scale f16, codes [D] int8 and, where it is
+// kept, the number of its frame u32.
+
+// size is the length of the state.
+func (k *cache) size() int { return len(k.count) + k.used*k.entryBytes() }
+
+func (k *cache) entryBytes() int {
+	n := 4 + keyBytes + k.d
+	if k.when != nil {
+		n += 4
+	}
+	return n
 }
 
-func (k *cache) appendKey(b []byte, slot int) []byte {
-	b = numeric.AppendFloat16(b, k.scale[slot])
-	for _, c := range k.codes[slot*k.d : (slot+1)*k.d] {
-		b = append(b, byte(c))
+// appendLabel writes a label's part. more, if not nil, writes what follows an
+// exemplar.
+func (k *cache) appendLabel(b []byte, label int, more func(b []byte, slot int) []byte) []byte {
+	b = append(b, k.count[label])
+	for slot, end := k.slots(label); slot < end; slot++ {
+		b = appendFloats(b, k.entropy[slot:slot+1])
+		b = k.appendKey(b, slot)
+		if k.when != nil {
+			b = binary.LittleEndian.AppendUint32(b, k.when[slot])
+		}
+		if more != nil {
+			b = more(b, slot)
+		}
 	}
 	return b
 }
 
-// readEntry checks an exemplar at the head of b, stores it if keep is set and
-// returns the rest of b.
-func (k *cache) readEntry(b []byte, slot int, keep bool) ([]byte, error) {
-	if len(b) < entryBytes+k.d {
+// readLabel takes up a label's part, of frames up to seen, into a cache that
+// has none of it, and returns the rest of b.
+func (k *cache) readLabel(b []byte, label int, seen uint32, more func(b []byte, slot int) ([]byte, error)) ([]byte, error) {
+	if len(b) < 1 {
+		return nil, errShort
+	}
+	n := b[0]
+	if int(n) > k.per {
+		return nil, fmt.Errorf("%d exemplars for label %d, at most %d", n, label, k.per)
+	}
+	k.count[label] = n
+	k.used += int(n)
+	b = b[1:]
+	for slot, end := k.slots(label); slot < end; slot++ {
+		var err error
+		if b, err = k.readEntry(b, slot, seen); err == nil && more != nil {
+			b, err = more(b, slot)
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+	return b, nil
+}
+
+func (k *cache) readEntry(b []byte, slot int, seen uint32) ([]byte, error) {
+	if len(b) < k.entryBytes() {
 		return nil, errShort
 	}
 	h := math.Float32frombits(binary.LittleEndian.Uint32(b))
 	if !(h >= 0 && h <= maxEntropy) || math.Signbit(float64(h)) {
 		return nil, fmt.Errorf("entropy %v", h)
 	}
-	var codes []int8
-	if keep {
-		codes = k.codes[slot*k.d : (slot+1)*k.d]
+	k.entropy[slot] = h
+	b, err := k.readKey(b[4:], slot)
+	if err != nil || k.when == nil {
+		return b, err
 	}
-	scale, err := readKey(codes, b[4:entryBytes+k.d])
-	if err != nil {
-		return nil, err
+	when := binary.LittleEndian.Uint32(b)
+	if when < 1 || when > seen {
+		return nil, fmt.Errorf("exemplar of frame %d of %d", when, seen)
 	}
-	if keep {
-		k.entropy[slot], k.scale[slot] = h, scale
-	}
-	return b[entryBytes+k.d:], nil
+	k.when[slot] = when
+	return b[4:], nil
 }
 
-// readKey stores the key at the head of b and returns the rest of b.
+func (k *cache) appendKey(b []byte, slot int) []byte {
+	return appendKey(b, k.scale[slot], k.key(slot))
+}
+
 func (k *cache) readKey(b []byte, slot int) ([]byte, error) {
 	if len(b) < keyBytes+k.d {
 		return nil, errShort
 	}
 	var err error
-	k.scale[slot], err = readKey(k.codes[slot*k.d:(slot+1)*k.d], b[:keyBytes+k.d])
+	k.scale[slot], err = readKey(k.key(slot), b)
 	return b[keyBytes+k.d:], err
 }
 
 // maxEntropy is above ln C for every C up to MaxLabels.
 const maxEntropy = 16
 
-// readKey checks a scale f16 and the codes after it, and copies as many of them
-// as codes takes.
+// appendKey writes a scale f16 and codes.
+func appendKey(b []byte, scale float32, codes []int8) []byte {
+	b = numeric.AppendFloat16(b, scale)
+	for _, c := range codes {
+		b = append(b, byte(c))
+	}
+	return b
+}
+
+// readKey checks what appendKey wrote at the head of b and copies the codes.
 func readKey(codes []int8, b []byte) (float32, error) {
 	var scale [1]float32
 	numeric.FromFloat16(scale[:], b[:2])
 	if !(scale[0] > 0 && scale[0] <= 1) {
 		return 0, fmt.Errorf("scale %v", scale[0])
 	}
-	b = b[2:]
 	square := int32(0)
-	for i, c := range b {
+	for i, c := range b[keyBytes : keyBytes+len(codes)] {
 		if c == 0x80 { // -128: no rounding makes it
 			return 0, errors.New("code -128")
 		}
 		square += int32(int8(c)) * int32(int8(c))
-		if i < len(codes) {
-			codes[i] = int8(c)
-		}
+		codes[i] = int8(c)
 	}
 	if !(float32(square)*float32(scale[0]*scale[0]) <= 1.1) { // 1.02 and what rounding adds
 		return 0, errors.New("exemplar longer than 1")

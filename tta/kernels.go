@@ -112,8 +112,8 @@ func (k *keys) lend() error {
 		return err
 	}
 	for _, c := range k.caches {
-		for l, n := range c.count {
-			for slot := l * c.per; slot < l*c.per+int(n); slot++ {
+		for l := range c.count {
+			for slot, end := c.slots(l); slot < end; slot++ {
 				if err := s.k.Keep(c.first+slot, c.scale[slot], c.key(slot)); err != nil {
 					return err
 				}

@@ -68,18 +68,17 @@ const (
 // 16 + C·(2 + 3·(10+D) + 2·(7+D+2·min(33, C))) bytes: 273 kB for 100 labels of
 // width 512.
 type lqa struct {
-	scale float32
+	space Space
 	c, d  int
 
-	pos, neg cache
+	pos, neg *cache
 	mask     [][lqaMask]uint16 // [C·2] labels a negative exemplar votes against, ascending
 	masked   []uint8           // [C·2] how many of them; 0 where there is no exemplar
 	masks    int               // their sum
 	seen     uint32            // frames since Reset; stays at its largest
-	when     []uint32          // [C·3] number of the frame in a positive slot
 
 	keys  keys      // those of pos, then of neg
-	frame exemplar  // f, rounded as keys are
+	frame *exemplar // f, rounded as keys are
 	p     []float32 // [C] softmax of the logits, times sum
 	sum   float32
 	down  []float32 // [C] Σ over the negative cache
@@ -93,23 +92,21 @@ func newLQA(s Space) Adapter { return makeLQA(s, false) }
 
 // makeLQA has float keys for tests that compare with TDA's equations.
 func makeLQA(s Space, floatKeys bool) *lqa {
-	c := len(s.Labels)
-	d := 0
-	if c > 0 {
-		d = len(s.Labels[0])
-	}
+	c, d := len(s.Labels), len(s.Labels[0])
 	a := &lqa{
-		scale: s.Scale, c: c, d: d,
+		space: s, c: c, d: d,
 		pos:    newCache(c, lqaPositives, d, floatKeys),
 		neg:    newCache(c, lqaNegatives, d, floatKeys),
 		mask:   make([][lqaMask]uint16, c*lqaNegatives),
 		masked: make([]uint8, c*lqaNegatives),
-		when:   make([]uint32, c*lqaPositives), entered: -1,
-		frame: exemplar{codes: make([]int8, d)},
-		p:     make([]float32, c),
-		down:  make([]float32, c),
+		frame:  &exemplar{codes: make([]int8, d)},
+		p:      make([]float32, c),
+		down:   make([]float32, c),
+
+		entered: -1,
 	}
-	a.keys = newKeys(s, &a.frame, floatKeys, &a.pos, &a.neg)
+	a.pos.when = make([]uint32, c*lqaPositives)
+	a.keys = newKeys(s, a.frame, floatKeys, a.pos, a.neg)
 	return a
 }
 
@@ -126,15 +123,15 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	}
 	a.entered = -1
 	if !f.Frozen {
-		if a.entered = a.pos.offer(y, h, &a.frame); a.entered >= 0 {
-			a.when[a.entered] = a.seen
-			a.keys.keep(&a.pos, a.entered)
+		if a.entered = a.pos.offer(y, h, a.frame); a.entered >= 0 {
+			a.pos.when[a.entered] = a.seen
+			a.keys.keep(a.pos, a.entered)
 		}
 	}
 	if rel := a.relative(h); !f.Frozen && rel > lqaEntropyLow && rel < lqaEntropyHigh {
-		if slot := a.neg.offer(y, h, &a.frame); slot >= 0 {
+		if slot := a.neg.offer(y, h, a.frame); slot >= 0 {
 			a.setMask(slot)
-			a.keys.keep(&a.neg, slot)
+			a.keys.keep(a.neg, slot)
 		}
 	}
 
@@ -148,12 +145,12 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 			}
 		}
 	}
-	unit := a.scale / 100
+	unit := a.space.Scale / 100
 	a.shift = 0
-	for l, n := range a.pos.count {
+	for l := range dst {
 		var up float32
-		slot := l * lqaPositives
-		for _, v := range a.keys.like[slot : slot+int(n)] {
+		slot, end := a.pos.slots(l)
+		for _, v := range a.keys.like[slot:end] {
 			up += v
 		}
 		delta := float32(unit * (float32(lqaAlpha*up) - float32(lqaNegAlpha*a.down[l])))
@@ -215,7 +212,7 @@ func (a *lqa) Reset() {
 
 func (a *lqa) Report() Report {
 	r := Report{Method: "lqa", Shift: a.shift, Entered: a.entered, Entries: a.pos.used + a.neg.used}
-	r.StateBytes = lqaHeader + 2*a.c + r.Entries*(entryBytes+a.d) + 4*a.pos.used + a.neg.used + 2*a.masks
+	r.StateBytes = lqaHeader + a.pos.size() + a.neg.size() + a.neg.used + 2*a.masks
 	switch a.pos.used {
 	case 0:
 		r.Text = "Has seen nothing yet."
@@ -229,21 +226,13 @@ func (a *lqa) Report() Report {
 
 // Exemplars appends the positive exemplars.
 func (a *lqa) Exemplars(dst []Exemplar) []Exemplar {
-	unit := a.scale / 100
-	for l := range a.c {
-		for i := range int(a.pos.count[l]) {
-			slot := l*lqaPositives + i
-			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: float32(unit * lqaAlpha * a.keys.like[slot])})
-		}
-	}
-	return dst
+	return a.pos.exemplars(dst, a.keys.like, float32(a.space.Scale/100*lqaAlpha))
 }
 
-// The state, little-endian: version u32, C u32, D u32, frames seen u32; then for each label the
-// number of its positive exemplars u8 and these, the number of its negative
-// ones u8 and these. An exemplar is its entropy f32, scale f16 and codes [D]
-// int8; a positive one goes on with the number of its frame u32, a negative one
-// with the number of masked labels u8 and these, u16 each, ascending.
+// The state, little-endian: version u32, C u32, D u32, frames seen u32; then for
+// each label what the caches write of it, the positive one first. A negative
+// exemplar goes on with the number of masked labels u8 and these, u16 each,
+// ascending.
 const lqaHeader = 16
 
 func (a *lqa) AppendState(b []byte) []byte {
@@ -252,36 +241,32 @@ func (a *lqa) AppendState(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(a.d))
 	b = binary.LittleEndian.AppendUint32(b, a.seen)
 	for l := range a.c {
-		b = append(b, a.pos.count[l])
-		for i := range int(a.pos.count[l]) {
-			slot := l*lqaPositives + i
-			b = a.pos.appendEntry(b, slot)
-			b = binary.LittleEndian.AppendUint32(b, a.when[slot])
-		}
-		b = append(b, a.neg.count[l])
-		for i := range int(a.neg.count[l]) {
-			slot := l*lqaNegatives + i
-			b = a.neg.appendEntry(b, slot)
-			b = append(b, a.masked[slot])
-			for _, j := range a.mask[slot][:a.masked[slot]] {
-				b = binary.LittleEndian.AppendUint16(b, j)
-			}
-		}
+		b = a.neg.appendLabel(a.pos.appendLabel(b, l, nil), l, a.appendMask)
 	}
 	return b
 }
 
-// Restore reads what AppendState wrote for as many labels of the same width. It
-// reads twice: once to check, once to take over.
-func (a *lqa) Restore(state []byte) error {
-	if err := a.read(state, false); err != nil {
-		return fmt.Errorf("%w: lqa: %w", ErrState, err)
+func (a *lqa) appendMask(b []byte, slot int) []byte {
+	b = append(b, a.masked[slot])
+	for _, j := range a.mask[slot][:a.masked[slot]] {
+		b = binary.LittleEndian.AppendUint16(b, j)
 	}
-	a.Reset()
-	return a.read(state, true)
+	return b
 }
 
-func (a *lqa) read(b []byte, keep bool) error {
+// Restore reads what AppendState wrote for as many labels of the same width.
+func (a *lqa) Restore(state []byte) error {
+	fresh := makeLQA(a.space, a.pos.floats != nil)
+	if err := fresh.read(state); err != nil {
+		return fmt.Errorf("%w: lqa: %w", ErrState, err)
+	}
+	a.keys.forget()
+	*a = *fresh
+	return nil
+}
+
+// read takes up a state; a is new.
+func (a *lqa) read(b []byte) error {
 	if len(b) < lqaHeader {
 		return errShort
 	}
@@ -291,48 +276,15 @@ func (a *lqa) read(b []byte, keep bool) error {
 	if c, d := binary.LittleEndian.Uint32(b[4:]), binary.LittleEndian.Uint32(b[8:]); c != uint32(a.c) || d != uint32(a.d) {
 		return fmt.Errorf("%d labels of width %d, not %d of %d", c, d, a.c, a.d)
 	}
-	seen := binary.LittleEndian.Uint32(b[12:])
-	if keep {
-		a.seen = seen
-	}
+	a.seen = binary.LittleEndian.Uint32(b[12:])
 	b = b[lqaHeader:]
+	var err error
 	for l := range a.c {
-		for _, c := range []*cache{&a.pos, &a.neg} {
-			if len(b) < 1 {
-				return errShort
-			}
-			n := b[0]
-			if int(n) > c.per {
-				return fmt.Errorf("%d exemplars for label %d, at most %d", n, l, c.per)
-			}
-			b = b[1:]
-			for i := range int(n) {
-				slot := l*c.per + i
-				var err error
-				if b, err = c.readEntry(b, slot, keep); err != nil {
-					return err
-				}
-				if c == &a.neg {
-					if b, err = a.readMask(b, slot, keep); err != nil {
-						return err
-					}
-					continue
-				}
-				if len(b) < 4 {
-					return errShort
-				}
-				when := binary.LittleEndian.Uint32(b)
-				if when < 1 || when > seen {
-					return fmt.Errorf("exemplar of frame %d of %d", when, seen)
-				}
-				if b = b[4:]; keep {
-					a.when[slot], a.keys.like[slot] = when, 0
-				}
-			}
-			if keep {
-				c.count[l] = n
-				c.used += int(n)
-			}
+		if b, err = a.pos.readLabel(b, l, a.seen, nil); err != nil {
+			return err
+		}
+		if b, err = a.neg.readLabel(b, l, a.seen, a.readMask); err != nil {
+			return err
 		}
 	}
 	if len(b) != 0 {
@@ -341,7 +293,7 @@ func (a *lqa) read(b []byte, keep bool) error {
 	return nil
 }
 
-func (a *lqa) readMask(b []byte, slot int, keep bool) ([]byte, error) {
+func (a *lqa) readMask(b []byte, slot int) ([]byte, error) {
 	if len(b) < 1 || len(b) < 1+2*int(b[0]) {
 		return nil, errShort
 	}
@@ -357,13 +309,9 @@ func (a *lqa) readMask(b []byte, slot int, keep bool) ([]byte, error) {
 			return nil, fmt.Errorf("masked label %d after %d of %d", j, last, a.c)
 		}
 		last = j
-		if keep {
-			a.mask[slot][i] = uint16(j)
-		}
+		a.mask[slot][i] = uint16(j)
 	}
-	if keep {
-		a.masks += n
-		a.masked[slot] = uint8(n)
-	}
+	a.masks += n
+	a.masked[slot] = uint8(n)
 	return b[2*n:], nil
 }

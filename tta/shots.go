@@ -49,8 +49,8 @@ const (
 // Time is 13·D a frame; the state takes at most 13·(D + 2) + 118 bytes.
 type shots struct {
 	// State.
-	recent cache                          // frames, a ring
-	past   cache                          // a ring, too
+	recent *cache                         // frames, a ring
+	past   *cache                         // a ring, too
 	seen   int                            // frames so far, at most shotSeen
 	next   int                            // place of the next one in recent
 	older  int                            // and in past
@@ -179,7 +179,7 @@ func least(x []float32) float32 {
 const shotHeader = 4 + 1 + 1 + 4*(4+shotAfter*shotRecent)
 
 func (s *shots) size() int {
-	return shotHeader + (min(s.seen, shotRecent)+s.count)*(2+s.recent.d)
+	return shotHeader + (min(s.seen, shotRecent)+s.count)*(keyBytes+s.recent.d)
 }
 
 func (s *shots) append(b []byte) []byte {

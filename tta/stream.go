@@ -125,7 +125,6 @@ type stream struct {
 	clock     clock
 	shots     shots
 	cache     *cache
-	when      []uint32             // [C·3] number of the frame in a slot
 	seen      uint32               // frames since Reset; stays at its largest
 	answer    int32                // of the frame before, C for none of these; -1: none yet
 	oldAnswer int32                // before the last cut
@@ -169,10 +168,10 @@ func makeStream(s Space, off int) *stream {
 	floats := off&floatKeys != 0
 	a.frame = &exemplar{codes: make([]int8, d)}
 	a.shots = newShots(d, floats)
-	k := newCache(c, streamPer, d, floats)
-	a.cache = &k
+	a.cache = newCache(c, streamPer, d, floats)
+	a.cache.when = make([]uint32, c*streamPer)
 	a.keys = newKeys(s, a.frame, floats, a.cache)
-	a.when, a.votes = make([]uint32, c*streamPer), make([]float32, c*streamPer)
+	a.votes = make([]float32, c*streamPer)
 	a.hubs = make([]float32, c)
 	if s.ImageMean != nil && off&noHubs == 0 {
 		for j, e := range s.Labels {
@@ -290,7 +289,7 @@ func (a *stream) vote(logits []float32) {
 		}
 		var sum float32
 		each := weight / float32(float32(n)*unit)
-		for slot := j * streamPer; slot < j*streamPer+int(n); slot++ {
+		for slot, end := a.cache.slots(j); slot < end; slot++ {
 			a.votes[slot] = float32(each * (a.keys.like[slot] - unrelated))
 			sum += a.votes[slot]
 		}
@@ -322,7 +321,7 @@ func (a *stream) remember() {
 	h = max(h, 0)
 	twin := numeric.Exp(-float32(lqaBeta * float32(streamTwin*a.shots.x)))
 	slot := -1
-	for i := int(y) * streamPer; i < int(y)*streamPer+int(a.cache.count[y]); i++ {
+	for i, end := a.cache.slots(int(y)); i < end; i++ {
 		if a.keys.like[i] > twin {
 			slot = i // of this very thing
 		}
@@ -336,7 +335,7 @@ func (a *stream) remember() {
 		return
 	}
 	if slot >= 0 {
-		a.when[slot], a.votes[slot], a.entered = a.seen, 0, slot
+		a.cache.when[slot], a.votes[slot], a.entered = a.seen, 0, slot
 		a.keys.keep(a.cache, slot)
 	}
 }
@@ -557,17 +556,12 @@ func (a *stream) Report() Report {
 
 // Exemplars appends those of the cache.
 func (a *stream) Exemplars(dst []Exemplar) []Exemplar {
-	for l, n := range a.cache.count {
-		for slot := l * streamPer; slot < l*streamPer+int(n); slot++ {
-			dst = append(dst, Exemplar{Slot: slot, Label: l, Frame: a.when[slot], Weight: a.votes[slot]})
-		}
-	}
-	return dst
+	return a.cache.exemplars(dst, a.votes, 1)
 }
 
 // size is the length of the state.
 func (a *stream) size() int {
-	return streamHeader + a.shots.size() + 4*a.floats() + a.c + a.cache.used*(entryBytes+4+a.cache.d)
+	return streamHeader + a.shots.size() + 4*a.floats() + a.cache.size()
 }
 
 // floats is how many numbers the state has.
@@ -597,11 +591,8 @@ func (a *stream) AppendState(b []byte) []byte {
 	for _, v := range append(a.vectors(), a.answers()...) {
 		b = appendFloats(b, *v)
 	}
-	for l, n := range a.cache.count {
-		b = append(b, n)
-		for slot := l * streamPer; slot < l*streamPer+int(n); slot++ {
-			b = binary.LittleEndian.AppendUint32(a.cache.appendEntry(b, slot), a.when[slot])
-		}
+	for l := range a.c {
+		b = a.cache.appendLabel(b, l, nil)
 	}
 	return b
 }
@@ -664,28 +655,9 @@ func (a *stream) read(b []byte) error {
 		return errRange
 	}
 	for l := range a.c {
-		if len(b) < 1 {
-			return errShort
+		if b, err = a.cache.readLabel(b, l, a.seen, nil); err != nil {
+			return err
 		}
-		n := b[0]
-		if n > streamPer {
-			return fmt.Errorf("%d exemplars of label %d", n, l)
-		}
-		b = b[1:]
-		for slot := l * streamPer; slot < l*streamPer+int(n); slot++ {
-			if b, err = a.cache.readEntry(b, slot, true); err != nil {
-				return err
-			}
-			if len(b) < 4 {
-				return errShort
-			}
-			if a.when[slot] = binary.LittleEndian.Uint32(b); a.when[slot] < 1 || a.when[slot] > a.seen {
-				return errRange
-			}
-			b = b[4:]
-		}
-		a.cache.count[l] = n
-		a.cache.used += int(n)
 	}
 	if len(b) != 0 {
 		return fmt.Errorf("%d bytes too many", len(b))

@@ -170,7 +170,7 @@ func TestStream_Frozen(t *testing.T) {
 	for _, f := range frames[:100] {
 		a.Adapt(out, f)
 	}
-	entries, table, doubt := slices.Clone(a.when), slices.Clone(a.table), a.slow
+	entries, table, doubt := slices.Clone(a.cache.when), slices.Clone(a.table), a.slow
 	for _, f := range frames[100:] {
 		f.Frozen = true
 		a.Adapt(out, f)
@@ -178,7 +178,7 @@ func TestStream_Frozen(t *testing.T) {
 			t.Fatal("a frozen frame entered the cache")
 		}
 	}
-	if !slices.Equal(entries, a.when) || differ(table, a.table) || a.slow != doubt {
+	if !slices.Equal(entries, a.cache.when) || differ(table, a.table) || a.slow != doubt {
 		t.Error("a frozen stream learned")
 	}
 	if a.Report().Shift == 0 {

@@ -391,11 +391,7 @@ func (t *teaching) appendState(b []byte) []byte {
 	for _, l := range t.lessons {
 		b = binary.LittleEndian.AppendUint32(b, l.id)
 		b = binary.LittleEndian.AppendUint16(b, uint16(l.slot/MaxTaught))
-		b = append(b, byte(l.slot%MaxTaught))
-		b = numeric.AppendFloat16(b, l.scale)
-		for _, c := range l.codes {
-			b = append(b, byte(c))
-		}
+		b = appendKey(append(b, byte(l.slot%MaxTaught)), l.scale, l.codes)
 	}
 	return b
 }
@@ -431,7 +427,7 @@ func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 			return bad("no such place")
 		}
 		var err error
-		if l.scale, err = readKey(l.codes, b[7:lessonBytes+d]); err != nil {
+		if l.scale, err = readKey(l.codes, b[7:]); err != nil {
 			return bad(err.Error())
 		}
 		last, used[l.slot] = l.id, true
