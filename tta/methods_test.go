@@ -264,6 +264,23 @@ func fill(a *stream) {
 	}
 }
 
+// TestStream_Size: the doc of stream says how large.
+func TestStream_Size(t *testing.T) {
+	const d = 24
+	for _, c := range []int{1, 10, 100, streamRows, streamRows + 1, 1000} {
+		a := makeStream(testSpace(c, d, 24), 0)
+		fill(a)
+		rows := c
+		if c > 200 {
+			rows = 1
+		}
+		most := 231 + 13*(d+2) + 45*c + 4*rows*(c+1) + 3*c*(d+10)
+		if n := len(a.AppendState(nil)); n != most || a.size() != n {
+			t.Errorf("%d labels: %d bytes, size says %d, the doc %d", c, n, a.size(), most)
+		}
+	}
+}
+
 // TestStateBound: ten labels of width 512, taught six times each, stay below
 // 64 KB, a thousand below 6 MB.
 func TestStateBound(t *testing.T) {

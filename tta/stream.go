@@ -111,7 +111,7 @@ const (
 // frames vote for what they said themselves.
 //
 // Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has at
-// most 256 + 13·(D+2) + 48·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
+// most 231 + 13·(D+2) + 45·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
 // labels and 1 beyond.
 type stream struct {
 	space Space
