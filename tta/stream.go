@@ -134,9 +134,10 @@ type stream struct {
 	g         float32              // evidence
 	w         float32              // persistence from shot to shot
 	slow      float32              // mean doubt
-	quick     float32              // mean doubt
+	quick     float32              // the same of the last shots
 	oldN      float32              // n before the last cut
 	oldD      float32              // and doubt
+	numbers   []float32            // the slices below, one behind the other
 	table     []float32            // [rows][C] mean centred logits of a believed label's shots
 	weight    []float32            // [rows] shots in them
 	shot      []float32            // [C] mean centred logits of this shot
@@ -179,13 +180,22 @@ func makeStream(s Space, off int) *stream {
 		}
 		centre(a.hubs)
 	}
-	a.table = make([]float32, a.rows*c)
-	a.weight = make([]float32, a.rows)
-	for _, v := range a.vectors() {
-		*v = make([]float32, c)
+	answers := []*[]float32{&a.q, &a.pi, &a.prior, &a.mean}
+	for i := range a.old {
+		answers = append(answers, &a.old[i])
 	}
-	for _, v := range a.answers() {
-		*v = make([]float32, c+1)
+	for i := range a.lately {
+		answers = append(answers, &a.lately[i])
+	}
+	a.numbers = make([]float32, a.rows*c+a.rows+c+len(answers)*(c+1))
+	rest := a.numbers
+	part := func(n int) (x []float32) {
+		x, rest = rest[:n:n], rest[n:]
+		return x
+	}
+	a.table, a.weight, a.shot = part(a.rows*c), part(a.rows), part(c)
+	for _, v := range answers {
+		*v = part(c + 1)
 	}
 	a.l, a.d = make([]float32, c), make([]float32, c)
 	a.p, a.lp, a.e = make([]float32, c+1), make([]float32, c+1), make([]float32, c+1)
@@ -205,12 +215,7 @@ func centre(x []float32) {
 	}
 }
 
-// vectors and answers list the state's slices of C and of C+1 values, scalars
-// its numbers.
-func (a *stream) vectors() []*[]float32 { return []*[]float32{&a.shot} }
-func (a *stream) answers() []*[]float32 {
-	return []*[]float32{&a.q, &a.pi, &a.prior, &a.mean, &a.old[0], &a.old[1], &a.old[2], &a.lately[0], &a.lately[1], &a.lately[2]}
-}
+// scalars are the state's numbers but for those in slices.
 func (a *stream) scalars() [9]*float32 {
 	return [9]*float32{&a.n, &a.length, &a.doubt, &a.g, &a.w, &a.slow, &a.quick, &a.oldN, &a.oldD}
 }
@@ -219,14 +224,7 @@ func (a *stream) Reset() {
 	a.shots.reset()
 	a.cache.clear()
 	a.keys.forget()
-	clear(a.table)
-	clear(a.weight)
-	for _, v := range a.vectors() {
-		clear(*v)
-	}
-	for _, v := range a.answers() {
-		clear(*v)
-	}
+	clear(a.numbers)
 	n := a.space.answers()
 	for i := range n {
 		a.q[i] = 1 / float32(n)
@@ -524,7 +522,7 @@ func (a *stream) believe(step float32) {
 
 // say writes logits whose posterior is that of the belief, less sure by what
 // evidence gained in the shot. Where the space has "none of these" its fixed
-// logit sets their level, else the largest of l” does.
+// logit sets their level, else the largest of l' does.
 func (a *stream) say(dst, old []float32, top float32) {
 	unit := a.space.temperature() / (1 + float32(streamSpread*(a.gain-1)))
 	level, at := top, a.e[a.answer]
@@ -561,19 +559,12 @@ func (a *stream) Exemplars(dst []Exemplar) []Exemplar {
 
 // size is the length of the state.
 func (a *stream) size() int {
-	return streamHeader + a.shots.size() + 4*a.floats() + a.cache.size()
-}
-
-// floats is how many numbers the state has.
-func (a *stream) floats() int {
-	return len(a.scalars()) + len(a.table) + len(a.weight) + len(a.vectors())*a.c + len(a.answers())*(a.c+1)
+	return streamHeader + a.shots.size() + 4*(len(a.scalars())+len(a.numbers)) + a.cache.size()
 }
 
 // The state, little-endian: version u32, C u32, D u32, rows u32, frames seen
-// u32, answer and that before the cut i32; whether a frame was seen u8 and its time i64; the shots; nine
-// numbers, the table, its weights and the vectors, f32 each, in the order of the
-// struct; then for each label the number of its exemplars u8 and these, each
-// its entropy f32, scale f16, codes [D] int8 and the number of its frame u32.
+// u32, answer and that before the cut i32; the clock; the shots; scalars, then
+// numbers, f32 each; the cache.
 const streamHeader = 28 + 9
 
 func (a *stream) AppendState(b []byte) []byte {
@@ -585,12 +576,9 @@ func (a *stream) AppendState(b []byte) []byte {
 	b = binary.LittleEndian.AppendUint32(b, uint32(a.oldAnswer))
 	b = a.shots.append(a.clock.append(b))
 	for _, v := range a.scalars() {
-		b = binary.LittleEndian.AppendUint32(b, math.Float32bits(*v))
+		b = appendFloats(b, []float32{*v})
 	}
-	b = appendFloats(appendFloats(b, a.table), a.weight)
-	for _, v := range append(a.vectors(), a.answers()...) {
-		b = appendFloats(b, *v)
-	}
+	b = appendFloats(b, a.numbers)
 	for l := range a.c {
 		b = a.cache.appendLabel(b, l, nil)
 	}
@@ -629,28 +617,16 @@ func (a *stream) read(b []byte) error {
 	if err != nil {
 		return err
 	}
-	if len(b) < 4*a.floats() {
+	scalars := a.scalars()
+	if len(b) < 4*(len(scalars)+len(a.numbers)) {
 		return errShort
 	}
-	for i := range a.floats() {
-		v := math.Float32frombits(binary.LittleEndian.Uint32(b[4*i:]))
-		if !(v >= -streamLargest && v <= streamLargest) {
-			return errRange
-		}
-	}
-	take := func(dst []float32) {
-		takeFloats(dst, b)
-		b = b[4*len(dst):]
-	}
-	for _, v := range a.scalars() {
+	for _, v := range scalars {
 		*v = math.Float32frombits(binary.LittleEndian.Uint32(b))
 		b = b[4:]
 	}
-	take(a.table)
-	take(a.weight)
-	for _, v := range append(a.vectors(), a.answers()...) {
-		take(*v)
-	}
+	takeFloats(a.numbers, b)
+	b = b[4*len(a.numbers):]
 	if !a.sane() {
 		return errRange
 	}
@@ -665,41 +641,41 @@ func (a *stream) read(b []byte) error {
 	return nil
 }
 
-// streamLargest bounds every number of a state: logits with votes, at the largest
-// scale and temperature that a session takes.
+// streamLargest bounds logits with votes, at the largest scale and temperature
+// that a session takes.
 const streamLargest = 1e10
 
 // sane says whether restored numbers are of the kind that Adapt makes, so that
 // it makes finite ones of them.
 func (a *stream) sane() bool {
-	unit := func(x float32) bool { return x >= 0 && x <= 1.001 }
-	steps := func(x float32) bool { return x >= 0 && x <= streamWindow+1 }
-	if !(steps(a.n) && steps(a.oldN) && a.length >= 0 && a.length <= 1<<24 && a.doubt >= 0 && a.oldD >= 0 &&
-		a.g >= -streamMost && a.g <= streamMost && unit(a.w) && unit(a.slow) && unit(a.quick)) {
+	if !(within(0, streamWindow+1, a.n, a.oldN) && within(0, 1<<24, a.length, a.doubt, a.oldD) &&
+		within(-streamMost, streamMost, a.g) && within(0, 1, a.w, a.slow, a.quick) &&
+		within(-streamLargest, streamLargest, a.table...) && within(-streamLargest, streamLargest, a.shot...) &&
+		within(0, streamCap, a.weight...)) {
 		return false
 	}
-	for _, w := range a.weight {
-		if !(w >= 0 && w <= streamCap) {
-			return false
-		}
-	}
-	for _, v := range [][]float32{a.q, a.pi, a.prior, a.old[0], a.old[1]} {
+	n := a.space.answers()
+	for _, p := range [][]float32{a.q, a.pi, a.prior, a.old[0], a.old[1]} {
 		var sum float32
-		for i, p := range v {
-			if !unit(p) || p > 0 && i >= a.space.answers() {
-				return false
-			}
-			sum += p
+		for _, v := range p {
+			sum += v
 		}
-		if !(sum > 0.9 && sum < 1.1) {
+		if !(within(0, 1.001, p[:n]...) && within(0, 0, p[n:]...) && sum > 0.9 && sum < 1.1) {
 			return false
 		}
 	}
-	for _, v := range append([][]float32{a.mean, a.old[2]}, a.lately[:]...) {
-		for _, m := range v {
-			if !(m >= -32 && m <= 0) {
-				return false
-			}
+	for _, logs := range append([][]float32{a.mean, a.old[2]}, a.lately[:]...) {
+		if !within(-32, 0, logs...) {
+			return false
+		}
+	}
+	return true
+}
+
+func within(low, high float32, x ...float32) bool {
+	for _, v := range x {
+		if !(v >= low && v <= high) {
+			return false
 		}
 	}
 	return true
