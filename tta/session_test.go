@@ -2,8 +2,10 @@ package tta
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"math"
 	"slices"
 	"strings"
@@ -395,6 +397,8 @@ func TestSession_State(t *testing.T) {
 	}
 }
 
+// FuzzSession_Restore mutates what stands before the checksum, which no guess
+// would get past.
 func FuzzSession_Restore(f *testing.F) {
 	s := newTestSession(f, 3, 4, nil)
 	var r Result
@@ -411,7 +415,15 @@ func FuzzSession_Restore(f *testing.F) {
 		}
 		f.Add(s.AppendState(nil))
 	}
+	s.SetAdapter("stream")
+	for _, fr := range cameraStream(s.space, 30, 1) {
+		s.Frame(fr.Time, fr.Embedding, &r)
+	}
+	f.Add(s.AppendState(nil))
 	f.Fuzz(func(t *testing.T, state []byte) {
+		if n := len(state) - 4; n >= 0 {
+			state = binary.LittleEndian.AppendUint32(state[:n:n], crc32.ChecksumIEEE(state[:n]))
+		}
 		s := newTestSession(t, 3, 4, nil)
 		if err := s.Restore(state); err != nil {
 			if !errors.Is(err, ErrState) && !errors.Is(err, ErrAdapter) {
@@ -424,15 +436,20 @@ func FuzzSession_Restore(f *testing.F) {
 		}
 		for _, e := range [][]float32{{0, 0, 0, 1}, {0.5, -0.5, 0.5, -0.5}, {0, 0, 0, 0}} {
 			var out Result
-			if err := s.Still(e, &out); err != nil {
-				t.Fatal(err)
-			}
-			sum := out.Adapted.None
-			for _, p := range out.Adapted.P {
-				sum += p
-			}
-			if !(sum > 0.999 && sum < 1.001) {
-				t.Fatalf("%x: answers %+v", state, out.Adapted)
+			for what, look := range []func() error{
+				func() error { return s.Still(e, &out) },
+				func() error { return s.Frame(time.Second, e, &out) },
+			} {
+				if err := look(); err != nil {
+					t.Fatal(err)
+				}
+				sum := out.Adapted.None
+				for _, p := range out.Adapted.P {
+					sum += p
+				}
+				if !(sum > 0.999 && sum < 1.001) {
+					t.Fatalf("%x, %d: answers %+v", state, what, out.Adapted)
+				}
 			}
 		}
 	})
