@@ -7,13 +7,27 @@ import (
 	"math"
 
 	"lqa/quant/numeric"
+	"lqa/quant/qtype"
 )
+
+// key is a vector of length 1, rounded.
+type key struct {
+	codes []int8  // [D] round(x/scale)
+	scale float32 // a float16 value
+}
+
+func newKey(d int) key { return key{codes: make([]int8, d)} }
+
+func (a *key) set(x []float32) { a.scale = qtype.QuantizeRow(a.codes, x) }
+
+func (a *key) dot(b *key) float32 {
+	return float32(float32(dotInt8(a.codes, b.codes)) * float32(a.scale*b.scale))
+}
 
 // exemplar is a frame as caches keep it.
 type exemplar struct {
-	codes []int8    // [D] round(f/scale)
-	scale float32   // a float16 value
-	float []float32 // [D] f itself, read where keys are floats
+	key
+	float []float32 // [D] the frame itself, read where keys are floats
 }
 
 // cache holds up to per exemplars of each label; those of label l stand in
@@ -106,16 +120,18 @@ func (k *cache) exemplars(dst []Exemplar, votes []float32, unit float32) []Exemp
 	return dst
 }
 
-// key is the codes in a slot.
-func (k *cache) key(slot int) []int8 { return k.codes[slot*k.d : (slot+1)*k.d] }
+// key is the one in a slot, in the cache's memory.
+func (k *cache) key(slot int) key {
+	return key{k.codes[slot*k.d : (slot+1)*k.d], k.scale[slot]}
+}
 
 // dot returns key·x.
 func (k *cache) dot(slot int, x *exemplar) float32 {
-	lo, hi := slot*k.d, (slot+1)*k.d
 	if k.floats != nil {
-		return numeric.Dot(k.floats[lo:hi], x.float)
+		return numeric.Dot(k.floats[slot*k.d:(slot+1)*k.d], x.float)
 	}
-	return float32(float32(dotInt8(k.codes[lo:hi], x.codes)) * float32(k.scale[slot]*x.scale))
+	y := k.key(slot)
+	return y.dot(&x.key)
 }
 
 // dotInt8 is Σ a[i]·b[i], exact for up to 2¹⁷ codes. The slices have equal
@@ -218,49 +234,51 @@ func (k *cache) readEntry(b []byte, slot int, seen uint32) ([]byte, error) {
 }
 
 func (k *cache) appendKey(b []byte, slot int) []byte {
-	return appendKey(b, k.scale[slot], k.key(slot))
+	y := k.key(slot)
+	return y.append(b)
 }
 
 func (k *cache) readKey(b []byte, slot int) ([]byte, error) {
 	if len(b) < keyBytes+k.d {
 		return nil, errShort
 	}
-	var err error
-	k.scale[slot], err = readKey(k.key(slot), b)
+	y := k.key(slot)
+	err := y.read(b)
+	k.scale[slot] = y.scale
 	return b[keyBytes+k.d:], err
 }
 
 // maxEntropy is above ln C for every C up to MaxLabels.
 const maxEntropy = 16
 
-// appendKey writes a scale f16 and codes.
-func appendKey(b []byte, scale float32, codes []int8) []byte {
-	b = numeric.AppendFloat16(b, scale)
-	for _, c := range codes {
+// append writes the scale f16 and the codes.
+func (a *key) append(b []byte) []byte {
+	b = numeric.AppendFloat16(b, a.scale)
+	for _, c := range a.codes {
 		b = append(b, byte(c))
 	}
 	return b
 }
 
-// readKey checks what appendKey wrote at the head of b and copies the codes.
-func readKey(codes []int8, b []byte) (float32, error) {
+// read takes up what append wrote at the head of b, which has enough bytes.
+func (a *key) read(b []byte) error {
 	var scale [1]float32
 	numeric.FromFloat16(scale[:], b[:2])
-	if !(scale[0] > 0 && scale[0] <= 1) {
-		return 0, fmt.Errorf("scale %v", scale[0])
+	if a.scale = scale[0]; !(a.scale > 0 && a.scale <= 1) {
+		return fmt.Errorf("scale %v", a.scale)
 	}
 	square := int32(0)
-	for i, c := range b[keyBytes : keyBytes+len(codes)] {
+	for i, c := range b[keyBytes : keyBytes+len(a.codes)] {
 		if c == 0x80 { // -128: no rounding makes it
-			return 0, errors.New("code -128")
+			return errors.New("code -128")
 		}
 		square += int32(int8(c)) * int32(int8(c))
-		codes[i] = int8(c)
+		a.codes[i] = int8(c)
 	}
-	if !(float32(square)*float32(scale[0]*scale[0]) <= 1.1) { // 1.02 and what rounding adds
-		return 0, errors.New("exemplar longer than 1")
+	if !(float32(square)*float32(a.scale*a.scale) <= 1.1) { // 1.02 and what rounding adds
+		return errors.New("exemplar longer than 1")
 	}
-	return scale[0], nil
+	return nil
 }
 
 var errShort = errors.New("ends too early")

@@ -69,6 +69,11 @@ func (s *kernels) cosines(dst, table, f []float32) {
 	}
 }
 
+func (s *kernels) keep(c *cache, slot int) error {
+	y := c.key(slot)
+	return s.k.Keep(c.first+slot, y.scale, y.codes)
+}
+
 // keys are those of an adapter's caches, which kernels may have a copy of.
 type keys struct {
 	kernels *kernels // nil: none
@@ -114,7 +119,7 @@ func (k *keys) lend() error {
 	for _, c := range k.caches {
 		for l := range c.count {
 			for slot, end := c.slots(l); slot < end; slot++ {
-				if err := s.k.Keep(c.first+slot, c.scale[slot], c.key(slot)); err != nil {
+				if err := s.keep(c, slot); err != nil {
 					return err
 				}
 			}
@@ -127,7 +132,7 @@ func (k *keys) lend() error {
 // keep tells of a key that came into one of the caches.
 func (k *keys) keep(c *cache, slot int) {
 	if s := k.kernels; s != nil && s.owner == k {
-		s.did(s.k.Keep(c.first+slot, c.scale[slot], c.key(slot)))
+		s.did(s.keep(c, slot))
 	}
 }
 

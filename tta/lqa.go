@@ -7,7 +7,6 @@ import (
 	"math"
 
 	"lqa/quant/numeric"
-	"lqa/quant/qtype"
 )
 
 // ErrState means bytes that AppendState did not write: of another version or
@@ -99,7 +98,7 @@ func makeLQA(s Space, floatKeys bool) *lqa {
 		neg:    newCache(c, lqaNegatives, d, floatKeys),
 		mask:   make([][lqaMask]uint16, c*lqaNegatives),
 		masked: make([]uint8, c*lqaNegatives),
-		frame:  &exemplar{codes: make([]int8, d)},
+		frame:  &exemplar{key: newKey(d)},
 		p:      make([]float32, c),
 		down:   make([]float32, c),
 
@@ -117,7 +116,7 @@ func (a *lqa) Adapt(dst []float32, f Frame) {
 	y, h := a.look(f.Logits)
 	a.frame.float = f.Embedding
 	defer func() { a.frame.float = nil }() // not ours to keep
-	a.frame.scale = qtype.QuantizeRow(a.frame.codes, f.Embedding)
+	a.frame.set(f.Embedding)
 	if a.seen < math.MaxUint32 {
 		a.seen++
 	}

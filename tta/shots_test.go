@@ -6,7 +6,6 @@ import (
 	"testing"
 
 	"lqa/quant/numeric"
-	"lqa/quant/qtype"
 )
 
 // view is a shot's frames: a thing of its own and what wanders around it.
@@ -31,8 +30,8 @@ func (v *view) frame(wander float32) *exemplar {
 }
 
 func asExemplar(f []float32) *exemplar {
-	x := &exemplar{codes: make([]int8, len(f)), float: f}
-	x.scale = qtype.QuantizeRow(x.codes, f)
+	x := &exemplar{newKey(len(f)), f}
+	x.set(f)
 	return x
 }
 

@@ -7,7 +7,6 @@ import (
 	"math"
 
 	"lqa/quant/numeric"
-	"lqa/quant/qtype"
 )
 
 // Constants of stream, one set for every model, camera and label list. They
@@ -167,7 +166,7 @@ func makeStream(s Space, off int) *stream {
 		a.rows = 1
 	}
 	floats := off&floatKeys != 0
-	a.frame = &exemplar{codes: make([]int8, d)}
+	a.frame = &exemplar{key: newKey(d)}
 	a.shots = newShots(d, floats)
 	a.cache = newCache(c, streamPer, d, floats)
 	a.cache.when = make([]uint32, c*streamPer)
@@ -242,7 +241,7 @@ func (a *stream) Reset() {
 func (a *stream) Adapt(dst []float32, f Frame) {
 	step := min(float32(5*a.clock.step(f.Time)), 1)
 	a.frame.float = f.Embedding
-	a.frame.scale = qtype.QuantizeRow(a.frame.codes, f.Embedding)
+	a.frame.set(f.Embedding)
 	if a.seen < math.MaxUint32 {
 		a.seen++
 	}

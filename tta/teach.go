@@ -7,7 +7,6 @@ import (
 	"math"
 
 	"lqa/quant/numeric"
-	"lqa/quant/qtype"
 )
 
 // MaxTaught is how many examples of a label are kept; the next one takes the
@@ -47,18 +46,6 @@ type Exemplar struct {
 	Frame  uint32  // its number in the stream since Reset, from 1; 0 where it was taught
 	Taught bool    // by the user
 	Weight float32 // its vote in the last frame, in logits
-}
-
-// key is a vector of length 1, rounded.
-type key struct {
-	codes []int8
-	scale float32
-}
-
-func (a *key) set(x []float32) { a.scale = qtype.QuantizeRow(a.codes, x) }
-
-func (a *key) dot(b *key) float32 {
-	return float32(float32(dotInt8(a.codes, b.codes)) * float32(a.scale*b.scale))
 }
 
 // lesson is a taught example as it is kept.
@@ -113,7 +100,7 @@ func (t *teaching) teach(label int, embedding []float32) Taught {
 			slot++
 		}
 	}
-	l := lesson{id: out.ID, slot: slot, key: key{codes: make([]int8, len(embedding))}}
+	l := lesson{id: out.ID, slot: slot, key: newKey(len(embedding))}
 	l.set(embedding)
 	t.add(l)
 	return out
@@ -144,7 +131,7 @@ func (t *teaching) changed(label, by int) {
 	numeric.Normalize(t.vector)
 	m := &t.means[label]
 	if m.codes == nil {
-		m.codes = make([]int8, len(t.vector))
+		*m = newKey(len(t.vector))
 	}
 	m.set(t.vector)
 	t.fresh = false
@@ -391,7 +378,7 @@ func (t *teaching) appendState(b []byte) []byte {
 	for _, l := range t.lessons {
 		b = binary.LittleEndian.AppendUint32(b, l.id)
 		b = binary.LittleEndian.AppendUint16(b, uint16(l.slot/MaxTaught))
-		b = appendKey(append(b, byte(l.slot%MaxTaught)), l.scale, l.codes)
+		b = l.append(append(b, byte(l.slot%MaxTaught)))
 	}
 	return b
 }
@@ -417,7 +404,7 @@ func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 	used := make([]bool, len(t.count)*MaxTaught)
 	last := uint32(0)
 	for range n {
-		l := lesson{id: binary.LittleEndian.Uint32(b), key: key{codes: make([]int8, d)}}
+		l := lesson{id: binary.LittleEndian.Uint32(b), key: newKey(d)}
 		label, place := int(binary.LittleEndian.Uint16(b[4:])), int(b[6])
 		l.slot = label*MaxTaught + place
 		if l.id <= last || l.id >= t.next {
@@ -426,8 +413,7 @@ func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 		if label >= len(t.count) || place >= MaxTaught || used[l.slot] {
 			return bad("no such place")
 		}
-		var err error
-		if l.scale, err = readKey(l.codes, b[7:]); err != nil {
+		if err := l.read(b[7:]); err != nil {
 			return bad(err.Error())
 		}
 		last, used[l.slot] = l.id, true
@@ -440,6 +426,6 @@ func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 func newTeaching(space *Space) *teaching {
 	c, d := len(space.Labels), len(space.Labels[0])
 	return &teaching{space: space, next: 1, count: make([]uint8, c), means: make([]key, c),
-		frame: key{codes: make([]int8, d)}, near: make([]float32, c), cos: make([]float32, c),
+		frame: newKey(d), near: make([]float32, c), cos: make([]float32, c),
 		trust: make([]float32, c), up: make([]float32, c), vector: make([]float32, d)}
 }
