@@ -12,7 +12,7 @@ import (
 // Full takes the state of a session that has seen nothing, of so many labels of
 // a width and with the adapter lqa or stream, to that of one whose caches have
 // no room left: of each label three views, and with lqa two doubtful ones that
-// speak against six labels each.
+// vote against six labels each, which are as many at least.
 func Full(empty []byte, labels, width int) []byte {
 	const checksum = 4
 	le := binary.LittleEndian
