@@ -539,7 +539,7 @@ func (a *stream) say(dst, old []float32, top float32) {
 func (a *stream) Report() Report {
 	r := Report{Method: "stream", Stickiness: max(a.shots.same, a.w), Shift: a.changed, Entered: a.entered, StateBytes: a.size(), Entries: a.cache.used}
 	switch {
-	case r.Entries == 0:
+	case a.seen == 0:
 		r.Text = "Has seen nothing yet."
 	case a.shots.same > 0.5:
 		r.Text = "Gathers what this view shows."
