@@ -25,8 +25,8 @@ type Kernels interface {
 // KernelShape is what Kernels are made for.
 type KernelShape struct {
 	Labels [][]float32 // [C][D]; not kept
-	Slots  int
-	Betas  []Beta // in the order of their slots
+	Slots  int         // of keys
+	Betas  []Beta      // in the order of their slots
 }
 
 // Beta is the sharpness of the votes of slots from a multiple of four on.

@@ -57,7 +57,7 @@ type shots struct {
 	count  int                            // frames in past
 	since  int                            // frames since the last cut, at most shotRecent
 	age    float32                        // steps since a frame went into past
-	x, m   float32                        // X and M
+	x, m   float32                        // X, a distance; M, a log distance
 	gap    float32                        // in log distance
 	before [shotAfter][shotRecent]float32 // distances of the last frames to those before each, the last first
 

@@ -86,7 +86,7 @@ const (
 //     mean embedding of the model's training images, h about 1: the cosine is
 //     that with the centred image. Over a shot such a bias would add up.
 //  3. Offset: ... - g·d_j, the mean centred logit of label j over shots believed
-//     to show other labels, every believed label weighing the same up to 4
+//     to show other labels, every believed label weighing the same up to 6
 //     shots. It takes away what light, noise and room add to a label. Its weight
 //     g falls where the model is sure anyway (the margin guard); in video,
 //     where shots are few, there is none. When the mean doubt jumps, most of it

@@ -86,8 +86,7 @@ func TestStream_Shuffled(t *testing.T) {
 	}
 }
 
-// TestStream_Cut: within a shot the belief gathers, and the first frame of
-// another one answers for itself.
+// TestStream_Cut: cuts are found, and frames between them belong together.
 func TestStream_Cut(t *testing.T) {
 	s := testSpace(6, 48, 24)
 	frames, _ := camera(s, 12, 25, 3)
