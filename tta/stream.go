@@ -32,6 +32,7 @@ const (
 	streamDrift  = 1   // doubt that a step may raise
 	streamDoubt  = 8   // sum of doubts at which the shot counts as another one
 	streamSpread = 1.5 // of what evidence gains in a shot, what answers are less sure by
+	streamWary   = 0.7 // and of what persistence gains from shot to shot
 
 	// Persistence from shot to shot, and its gate.
 	streamStay     = 0.99
@@ -96,8 +97,8 @@ const (
 //  5. Evidence. Near-duplicates repeat their errors, so what a shot says is the
 //     mean of its log-probabilities, over five seconds, times a factor that
 //     grows with the logarithm of its length only; the answer before is held
-//     by half a nat. What is shown does not grow with the factor: it would be
-//     surer than it is right.
+//     by half a nat. What is shown grows neither with the factor nor with
+//     persistence: it would be surer than it is right.
 //  6. Persistence. In pictures that are no video, the answer before is the prior
 //     of a new one as far as a gate allows: a likelihood ratio says that labels
 //     persist. With it shut, in pictures without order, what is left is the
@@ -523,7 +524,7 @@ func (a *stream) believe(step float32) {
 // evidence gained in the shot. Where the space has "none of these" its fixed
 // logit sets their level, else the largest of l' does.
 func (a *stream) say(dst, old []float32, top float32) {
-	unit := a.space.temperature() / (1 + float32(streamSpread*(a.gain-1)))
+	unit := a.space.temperature() / (1 + float32(streamSpread*(a.gain-1)) + float32(streamWary*float32(a.w*(1-a.shots.video))))
 	level, at := top, a.e[a.answer]
 	if a.space.HasNone {
 		level, at = a.space.None, a.e[a.c]
