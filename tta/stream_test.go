@@ -2,6 +2,7 @@ package tta
 
 import (
 	"errors"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"testing"
@@ -234,5 +235,72 @@ func TestStream_Weights(t *testing.T) {
 	}
 	if !voted {
 		t.Error("no exemplar voted")
+	}
+}
+
+// TestStream_Extremes: a state at the edges of what Restore takes is worked with
+// in finite numbers, and can be kept and restored at any time after.
+func TestStream_Extremes(t *testing.T) {
+	r := rand.New(rand.NewPCG(3, 8))
+	pick := func(of ...float32) float32 { return of[r.IntN(len(of))] }
+	for trial := range 60 {
+		c := 1 + r.IntN(7)
+		s := testSpace(c, 8, pick(1, 24, 1e4))
+		s.Temperature = pick(1e-3, 1, 1e4)
+		if s.HasNone = r.IntN(2) == 0; s.HasNone {
+			s.None, s.ImageMean = pick(-s.Scale, s.Scale), s.Labels[0]
+		}
+		frames, out := cameraStream(s, 120, uint64(trial)), make([]float32, c)
+		a := makeStream(s, 0)
+		for _, f := range frames[:1+r.IntN(60)] {
+			a.Adapt(out, f)
+		}
+		edge := func(x []float32, low, high float32) {
+			for i := range x {
+				x[i] = pick(x[i], low, high)
+			}
+		}
+		one := func(x *float32, low, high float32) { *x = pick(*x, low, high) }
+		edge(a.table, -streamLargest, streamLargest)
+		edge(a.shot, -streamLargest, streamLargest)
+		edge(a.weight, 0, streamCap)
+		for _, p := range [][]float32{a.q, a.pi, a.prior, a.old[0], a.old[1]} {
+			if r.IntN(2) == 0 {
+				clear(p)
+				p[r.IntN(s.answers())] = 1
+			}
+		}
+		for _, logs := range append([][]float32{a.mean, a.old[2]}, a.lately[:]...) {
+			edge(logs, -32, 0)
+		}
+		one(&a.n, 0, streamWindow+1)
+		one(&a.oldN, 0, streamWindow+1)
+		for _, x := range []*float32{&a.length, &a.doubt, &a.oldD} {
+			one(x, 0, 1<<24)
+		}
+		one(&a.g, -streamMost, streamMost)
+		for _, x := range []*float32{&a.w, &a.slow, &a.quick} {
+			one(x, 0, 1)
+		}
+		if r.IntN(4) == 0 {
+			a.shots.reset() // with exemplars, but nothing to compare a frame with
+		}
+		one(&a.shots.x, shotLeast, 2.9)
+		one(&a.shots.m, -7.9, 1.9)
+		one(&a.shots.gap, -7.9, 7.9)
+		state := a.AppendState(nil)
+		for i, f := range frames[60:] {
+			if err := a.Restore(state); err != nil {
+				t.Fatalf("trial %d, frame %d: %v", trial, i, err)
+			}
+			f.Frozen = r.IntN(9) == 0
+			a.Adapt(out, f)
+			for _, v := range out {
+				if math.IsNaN(float64(v)) || math.IsInf(float64(v), 0) {
+					t.Fatalf("trial %d, frame %d: %v", trial, i, out)
+				}
+			}
+			state = a.AppendState(state[:0])
+		}
 	}
 }
