@@ -48,6 +48,8 @@ const (
 //
 // Time is 13·D a frame; the state takes at most 13·(D + 2) + 118 bytes.
 type shots struct {
+	once bool // cuts are neither taken back nor made late
+
 	// State.
 	recent *cache                         // frames, a ring
 	past   *cache                         // a ring, too
@@ -123,7 +125,7 @@ func (s *shots) compare(near *[shotRecent]float32, n int, f *exemplar, step floa
 	s.same = float32(s.video * s.nearer(lx, shotMiddle))
 
 	s.since = min(s.since+1, shotRecent)
-	if s.since <= shotAfter && s.since < n {
+	if !s.once && s.since <= shotAfter && s.since < n {
 		lx := numeric.Log(least(near[s.since:min(n, s.since+shotNear)]))
 		s.back = float32(s.video*s.nearer(lx, shotBack)) > 0.5
 	}
@@ -132,7 +134,7 @@ func (s *shots) compare(near *[shotRecent]float32, n int, f *exemplar, step floa
 		s.same, s.since = 1, shotRecent
 	case s.same < 0.5:
 		s.since = 0
-	case s.video > 0.5 && s.seen >= shotRecent && s.since > shotAfter:
+	case !s.once && s.video > 0.5 && s.seen >= shotRecent && s.since > shotAfter:
 		apart := least(near[shotAfter:])
 		for i, d := range s.before {
 			apart = min(apart, least(d[shotAfter-1-i:shotRecent-1-i]))

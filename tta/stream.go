@@ -22,6 +22,7 @@ const (
 	streamVote  = 0.8 // of one as near as pictures of one label are, in nats
 	streamAlike = 0.7 // as far apart as those are, against unrelated ones
 	streamTwin  = 0.3 // and as pictures of one thing are
+	streamFar   = 0.1 // unrelated ones are at least so far apart, when all stands still too
 	streamSure  = 2   // no votes from a mean doubt of 1/2
 	streamCalm  = 0.9 // what video takes away of them
 
@@ -169,6 +170,7 @@ func makeStream(s Space, off int) *stream {
 	floats := off&floatKeys != 0
 	a.frame = &exemplar{key: newKey(d)}
 	a.shots = newShots(d, floats)
+	a.shots.once = off&noSecond != 0
 	a.cache = newCache(c, streamPer, d, floats)
 	a.cache.when = make([]uint32, c*streamPer)
 	a.keys = newKeys(s, a.frame, floats, a.cache)
@@ -250,9 +252,6 @@ func (a *stream) Adapt(dst []float32, f Frame) {
 	if a.off&noCut != 0 {
 		a.shots.rest()
 	}
-	if a.off&noSecond != 0 {
-		a.shots.back, a.shots.late = false, false
-	}
 	a.vote(f.Logits)
 	a.offset()
 	top := a.space.posterior(a.p, a.d)
@@ -272,7 +271,7 @@ func (a *stream) Adapt(dst []float32, f Frame) {
 func (a *stream) vote(logits []float32) {
 	copy(a.l, logits)
 	a.keys.vote()
-	apart := float32(lqaBeta * a.shots.x)
+	apart := float32(lqaBeta * max(a.shots.x, streamFar))
 	unrelated := numeric.Exp(-apart)
 	unit := numeric.Exp(-float32(streamAlike*apart)) - unrelated
 	weight := float32(streamVote * a.space.temperature() * (1 - float32(streamCalm*a.shots.video)) * max(0, 1-float32(streamSure*a.slow)))
@@ -429,19 +428,19 @@ func (a *stream) persist(frozen bool) {
 		a.prior[i] += float32(fresh * (float32(r*a.q[i]) + float32((1-r)*each) - a.prior[i]))
 	}
 	if !frozen {
+		a.g = min(max(a.g+float32(fresh*(numeric.Log(stays/goes)-float32((1-streamKeep)*a.g))), -streamMost), streamMost)
+		for i := range n {
+			a.pi[i] += float32(float32(streamSlow*fresh) * (a.p[i] - a.pi[i]))
+		}
 		if a.length > 0 {
 			a.learn(float32(fresh * max(streamLeast, 1-again/sum)))
 		}
 		a.drift(max(fresh, streamWithin), 1-largest(a.p))
 	}
-	a.g = min(max(a.g+float32(fresh*(numeric.Log(stays/goes)-float32((1-streamKeep)*a.g))), -streamMost), streamMost)
 	a.gather()
 	a.w = 1
 	if a.off&noEvidence == 0 {
 		a.w = numeric.Sigmoid(a.g - streamEvidence)
-	}
-	for i := range n {
-		a.pi[i] += float32(float32(streamSlow*fresh) * (a.p[i] - a.pi[i]))
 	}
 }
 
