@@ -99,7 +99,9 @@ const (
 //     mean of its log-probabilities, over five seconds, times a factor that
 //     grows with the logarithm of its length only; the answer before is held
 //     by half a nat. What is shown grows neither with the factor nor with
-//     persistence: it would be surer than it is right.
+//     persistence: it would be surer than it is right. "None of these" is the
+//     mean of its own probability, against all labels together: by logarithms it
+//     would win wherever labels take turns.
 //  6. Persistence. In pictures that are no video, the answer before is the prior
 //     of a new one as far as a gate allows: a likelihood ratio says that labels
 //     persist. With it shut, in pictures without order, what is left is the
@@ -144,7 +146,7 @@ type stream struct {
 	shot      []float32            // [C] mean centred logits of this shot
 	q, pi     []float32            // [C+1] belief and its long mean
 	prior     []float32            // [C+1] of this shot
-	mean      []float32            // [C+1] mean log-probabilities of this shot
+	mean      []float32            // [C+1] mean log-probabilities of this shot; of none, the log of its mean
 	old       [3][]float32         // [C+1] q, prior and mean before the last cut
 	lately    [shotAfter][]float32 // [C+1] log-probabilities of the last frames, the last first
 
@@ -387,6 +389,12 @@ func (a *stream) offset() {
 		}
 		a.d[j] = l - float32(g*d/(streamPrior+n)) - float32(h*a.hubs[j])
 	}
+	if a.space.HasNone { // as far from the likeliest label as before
+		up := largest(a.l) - largest(a.d)
+		for j := range a.d {
+			a.d[j] += up
+		}
+	}
 }
 
 // turn takes the evidence of the shot before up again, where the last cut was
@@ -498,9 +506,15 @@ func (a *stream) believe(step float32) {
 	gain := 1 + float32(streamGain*numeric.Log(max(a.n, 1)))
 	e := a.e[:n]
 	logsOf(e, a.prior[:n], 1e-9)
+	none := numeric.Exp(a.mean[a.c])
 	for i := range e {
 		a.mean[i] += float32(part * (a.lp[i] - a.mean[i]))
 		e[i] += float32(gain * a.mean[i])
+	}
+	if a.space.HasNone {
+		none += float32(part * (a.p[a.c] - none))
+		a.mean[a.c] = logOf(none)
+		e[a.c] = a.mean[a.c] - logOf(1-none) + a.logSum(e[:a.c])
 	}
 	if a.answer >= 0 {
 		e[a.answer] += hold
@@ -517,6 +531,15 @@ func (a *stream) believe(step float32) {
 		copy(a.lately[shotAfter-1-i], a.lately[shotAfter-2-i])
 	}
 	copy(a.lately[0], a.lp)
+}
+
+// logSum is ln Σ e^x.
+func (a *stream) logSum(x []float32) float32 {
+	top := largest(x)
+	for i, v := range x {
+		a.d[i] = v - top
+	}
+	return top + numeric.Log(numeric.Exps(a.d, a.d))
 }
 
 // say writes logits whose posterior is that of the belief, less sure by what

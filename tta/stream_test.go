@@ -304,3 +304,31 @@ func TestStream_Extremes(t *testing.T) {
 		}
 	}
 }
+
+// TestStream_None: in a view in which two labels take turns one of them is named,
+// as in each frame, and not "none of these", which is likelier than either on the
+// whole; where that is likelier than both together it is the answer.
+func TestStream_None(t *testing.T) {
+	s := Space{Scale: 1, Labels: [][]float32{{1, 0, 0}, {0, 1, 0}}, HasNone: true}
+	for _, c := range []struct {
+		a, b float32 // logits of the label whose turn it is, and of the other
+		none bool
+	}{{0.7, -1.1, false}, {-1.5, -3, true}} {
+		a := makeStream(s, 0)
+		out, p := make([]float32, 2), make([]float32, 3)
+		for i := range 10 {
+			logits := []float32{c.a, c.b}
+			if i%2 == 1 {
+				logits[0], logits[1] = c.b, c.a
+			}
+			a.Adapt(out, at(Frame{Embedding: []float32{0.6, 0.6, 0.5}, Logits: logits}, i))
+			s.posterior(p, out)
+			if none := argmax(p) == 2; none != c.none {
+				t.Errorf("%v, frame %d: %v", c, i, p)
+			}
+		}
+		if a.n < 8 {
+			t.Errorf("%v: %v frames of one shot", c, a.n)
+		}
+	}
+}
