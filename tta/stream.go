@@ -15,8 +15,7 @@ import (
 // the temperature; logarithms are natural; a step is a fifth of a second.
 const (
 	// Hubs: what the mean training image says, taken away.
-	streamHub      = 0.5 // of it, in pictures
-	streamHubVideo = 1.2 // and in video, where it adds up over a shot
+	streamHub = 0.5 // of it
 
 	// Exemplars.
 	streamVote  = 0.8 // of one as near as pictures of one label are, in nats
@@ -27,7 +26,7 @@ const (
 	streamCalm  = 0.9 // what video takes away of them
 
 	// Evidence of a shot.
-	streamWindow = 25  // steps that its mean remembers
+	streamWindow = 15  // steps that its mean remembers
 	streamGain   = 0.8 // n steps say 1 + 0.8 ln n times what one says
 	streamHold   = 0.5 // nats for the answer before, while the shot lasts
 	streamDrift  = 1   // doubt that a step may raise
@@ -85,8 +84,9 @@ const (
 //     have some; l are the logits with the votes. They fall with the mean doubt
 //     and in video, where shots say more.
 //  2. Hubs: some labels lie near every image. l' = l - h·s·μ·e_j - ..., μ the
-//     mean embedding of the model's training images, h about 1: the cosine is
-//     that with the centred image. Over a shot such a bias would add up.
+//     mean embedding of the model's training images, h one half: all of it would
+//     be the cosine with the centred image, and harms labels that the model
+//     was trained on. Over a shot such a bias would add up.
 //  3. Offset: ... - g·d_j, the mean centred logit of label j over shots believed
 //     to show other labels, every believed label weighing the same up to 6
 //     shots. It takes away what light, noise and room add to a label. Its weight
@@ -96,7 +96,7 @@ const (
 //  4. Shots: see there. A shot ends, too, when its answers have contradicted
 //     it by 8 nats (CUSUM: Page, Biometrika 1954).
 //  5. Evidence. Near-duplicates repeat their errors, so what a shot says is the
-//     mean of its log-probabilities, over five seconds, times a factor that
+//     mean of its log-probabilities, over three seconds, times a factor that
 //     grows with the logarithm of its length only; the answer before is held
 //     by half a nat. What is shown grows neither with the factor nor with
 //     persistence: it would be surer than it is right. "None of these" is the
@@ -370,7 +370,6 @@ func (a *stream) offset() {
 	if a.off&noOffset != 0 {
 		g = 0
 	}
-	h := streamHub + float32((streamHubVideo-streamHub)*a.shots.video)
 	var all float32
 	clear(a.d)
 	for k, n := range a.weight {
@@ -387,7 +386,7 @@ func (a *stream) offset() {
 			d -= float32(a.weight[j] * a.table[j*a.c+j])
 			n -= a.weight[j]
 		}
-		a.d[j] = l - float32(g*d/(streamPrior+n)) - float32(h*a.hubs[j])
+		a.d[j] = l - float32(g*d/(streamPrior+n)) - float32(streamHub*a.hubs[j])
 	}
 	if a.space.HasNone { // as far from the likeliest label as before
 		up := largest(a.l) - largest(a.d)
