@@ -10,9 +10,11 @@ import (
 )
 
 // Constants of stream, one set for every model, camera and label list. They
-// were chosen on CIFAR-10, Tiny-ImageNet and the hands of persons h1 to h4
-// alone, on EfficientNet embeddings of width 512. Probabilities are those after
-// the temperature; logarithms are natural; a step is a fifth of a second.
+// were chosen on CIFAR-10, Tiny-ImageNet and the hands of persons h1 to h4, on
+// EfficientNet embeddings of width 512; streamHub and streamWindow on the films
+// of the browser's test beside, streamCalm on CLIP's embeddings. Probabilities
+// are those after the temperature; logarithms are natural; a step is a fifth of
+// a second.
 const (
 	// Hubs: what the mean training image says, taken away.
 	streamHub = 0.5 // of it
@@ -108,7 +110,7 @@ const (
 //     model's answer but for steps 1 to 3: the guard.
 //
 // Departs from the recipe it began as: shots take the place of novelty weights,
-// the mean image is taken away as a whole, the table of offsets leaves out a
+// half of the mean image is taken away, not a reference, the table of offsets leaves out a
 // label's own row, no second gate asks for autocorrelation (hubs taken away,
 // answers do not collapse), and exemplars take the place of lqa's caches, in which
 // frames vote for what they said themselves.
