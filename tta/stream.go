@@ -41,14 +41,14 @@ const (
 	streamTemper   = 0.4  // exponent of probabilities in the evidence gate
 	streamKeep     = 0.95 // of the evidence, a shot
 	streamMost     = 30   // nats of it at most
-	streamEvidence = 1.5  // the gate opens around this many nats
+	streamEvidence = 3    // the gate opens around this many nats
 	streamSlow     = 0.02 // of the long mean of answers, a shot
 
 	// Offset.
 	streamPrior   = 20   // shots' worth of no offset
-	streamCap     = 6    // shots of a label that count
+	streamCap     = 4    // shots of a label that count
 	streamLeast   = 0.05 // weight of a shot that shows the same label again
-	streamUnsure  = 4    // full offset from a mean doubt of 1/4
+	streamUnsure  = 3    // full offset from a mean doubt of 1/3
 	streamUnsureR = 0.02 // of that mean, a shot
 	streamWithin  = 0.15 // a frame within a shot counts as this part of one
 	streamRows    = 200  // labels up to which each has its own row
@@ -90,7 +90,7 @@ const (
 //     be the cosine with the centred image, and harms labels that the model
 //     was trained on. Over a shot such a bias would add up.
 //  3. Offset: ... - g·d_j, the mean centred logit of label j over shots believed
-//     to show other labels, every believed label weighing the same up to 6
+//     to show other labels, every believed label weighing the same up to 4
 //     shots. It takes away what light, noise and room add to a label. Its weight
 //     g falls where the model is sure anyway (the margin guard); in video,
 //     where shots are few, there is none. When the mean doubt jumps, most of it
