@@ -221,6 +221,17 @@ func (m *Model) ImageMean() ([]float32, error) {
 	return mean, m.dev.ReadF32(v.at, mean)
 }
 
+// Projection is the weight [D, F] that makes embeddings of the image tower's
+// features, before their length is taken.
+func (m *Model) Projection() ([]float32, error) {
+	n := m.linears["image.project"]
+	w, err := n.read(m.dev)
+	if err != nil {
+		return nil, err
+	}
+	return w[:m.cfg.Embed*n.cols], nil // beside a posterior the last row is its gate
+}
+
 // DefaultLabel is the ready embedding [D] of default label i.
 func (m *Model) DefaultLabel(i int) ([]float32, error) {
 	return m.tables["label.default"].row(m.dev, i)

@@ -106,6 +106,46 @@ func (n *linear) putBias(m *Model, bias floats) error {
 	return nil
 }
 
+// read reads the weight [rows, cols] back.
+func (n *linear) read(d *device.Device) ([]float32, error) {
+	x := make([]float32, n.rows*n.cols)
+	switch {
+	case n.low.Bits != 0:
+		size, err := n.kind.Size([]int{n.rows, n.cols})
+		if err != nil {
+			return nil, err
+		}
+		b := make([]byte, size)
+		if err := d.Read(n.w, b); err != nil {
+			return nil, err
+		}
+		return n.kind.Dequantize(b, []int{n.rows, n.cols})
+	case n.kind == qtype.Q8C:
+		codes := make([]byte, qtype.RoundUp(n.rows, qtype.PanelCols)*qtype.RoundUp(n.cols, qtype.PanelK))
+		scales := make([]float32, kernel.PackedColsLen(n.rows))
+		if err := d.Read(n.w, codes); err != nil {
+			return nil, err
+		}
+		if err := d.ReadF32(n.epi, scales); err != nil {
+			return nil, err
+		}
+		for i := range x {
+			r, c := i/n.cols, i%n.cols
+			x[i] = scales[r/8*24+r%8] * float32(int8(codes[qtype.PanelIndex(r, c, n.cols)]))
+		}
+	default:
+		packed := make([]float32, kernel.PackedF32Len(n.rows, n.cols))
+		if err := d.ReadF32(n.w, packed); err != nil {
+			return nil, err
+		}
+		for i := range x {
+			r, c := i/n.cols, i%n.cols
+			x[i] = packed[r/8*8*(n.cols+1)+8*(c+1)+r%8]
+		}
+	}
+	return x, nil
+}
+
 // filters are a depthwise layer's, as kernel.Depthwise reads them or, with
 // codes, kernel.DepthwiseCodes.
 type filters struct {

@@ -331,6 +331,14 @@ func (e *Engine) ImageMean() ([]float32, error) {
 	return e.model.ImageMean()
 }
 
+// Projection is clip.Model's: the weight [D, F] of the image tower's last layer.
+func (e *Engine) Projection() ([]float32, error) {
+	if e.stage <= StageImage {
+		return nil, ErrNotLoaded
+	}
+	return e.model.Projection()
+}
+
 // Profile is clip.Model's: where the image tower spends its time.
 func (e *Engine) Profile(n int) (map[string]time.Duration, error) { return e.model.Profile(n) }
 

@@ -12,7 +12,9 @@ import (
 	"slices"
 	"testing"
 
+	"lqa/quant/calibrate"
 	"lqa/quant/clip"
+	"lqa/quant/convert"
 	"lqa/quant/engine"
 	"lqa/quant/engine/enginetest"
 	"lqa/quant/numeric"
@@ -113,26 +115,48 @@ func TestImageMean(t *testing.T) {
 	if err != nil || len(mean) != cfg.Embed {
 		t.Fatal(mean, err)
 	}
+	if want := stored(t, file, "image.mean.weight"); !slices.Equal(mean, want) {
+		t.Errorf("the mean is %v, the file says %v", mean, want)
+	}
+}
+
+// TestProjection: the image tower's last layer is read back as the file has it,
+// whatever its kind, without the gate of a posterior.
+func TestProjection(t *testing.T) {
+	for _, kind := range []qtype.Kind{qtype.Q4, qtype.Q6, qtype.Q8C, qtype.F16} {
+		file := convertDir(t, "tiny-posterior", convert.Options{Float: kind == qtype.F16, Kinds: []calibrate.Choice{{Pattern: "image.project.weight", Kind: kind}}})
+		e := load(t, file)
+		w, err := e.Projection()
+		if err != nil {
+			t.Fatal(err)
+		}
+		c := e.Config()
+		if want := stored(t, file, "image.project.weight")[:c.Embed*c.Image.Features]; !slices.Equal(w, want) {
+			t.Errorf("%s: not the file's weight", kind)
+		}
+	}
+}
+
+// stored are the values of one tensor of a file.
+func stored(t *testing.T, file []byte, name string) (x []float32) {
+	t.Helper()
 	rd, err := shq.NewReader(bytes.NewReader(file), shq.Limits{}, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer rd.Close()
-	found := false
 	for err == nil {
-		_, err = rd.NextTensors(func(tensor *shq.Tensor, b []byte) error {
-			if tensor.Name == "image.mean.weight" {
-				found = true
-				if want, _ := qtype.F16.Dequantize(b, tensor.Shape); !slices.Equal(mean, want) {
-					t.Errorf("the mean is %v, the file says %v", mean, want)
-				}
+		_, err = rd.NextTensors(func(tensor *shq.Tensor, b []byte) (err error) {
+			if tensor.Name == name {
+				x, err = tensor.Kind.Dequantize(b, tensor.Shape)
 			}
-			return nil
+			return err
 		})
 	}
-	if err != io.EOF || !found {
-		t.Errorf("found %v, %v", found, err)
+	if err != io.EOF || x == nil {
+		t.Fatalf("%s: found %v, %v", name, x != nil, err)
 	}
+	return x
 }
 
 func TestEmbedText(t *testing.T) {
