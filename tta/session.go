@@ -44,6 +44,10 @@ type SessionConfig struct {
 	ImageMean   []float32 // [D], or nil
 	Adapter     string    // a name of Methods; "" means zeroshot
 
+	// Metric is by what frames and taught examples are compared; it is asked for
+	// when something is taught. nil, or what it returns: by their cosine.
+	Metric func() *Metric
+
 	// Kernels makes those for many labels; without, or where it fails, plain Go
 	// does it. nil: none.
 	Kernels func(KernelShape) (Kernels, error)
@@ -159,7 +163,7 @@ func NewSession(enc Encoder, c SessionConfig) (*Session, error) {
 		}
 		s.space.ImageMean = slices.Clone(c.ImageMean)
 	}
-	s.space.Temperature = c.Temperature
+	s.space.Temperature, s.space.metric = c.Temperature, c.Metric
 	if c.NoneCosine != nil {
 		s.space.HasNone, s.space.None = true, float32(c.Scale**c.NoneCosine)
 	}

@@ -59,11 +59,15 @@ type lesson struct {
 // the adapter.
 type teaching struct {
 	space   *Space
+	metric  *Metric  // nil: the plain cosine, or nothing was taught yet
 	lessons []lesson // oldest first
 	next    uint32   // ID of the next one
 
-	count []uint8 // [C] examples of each label
-	means []key   // [C] their mean's direction; without codes until the label is taught
+	count []uint8   // [C] examples of each label
+	means []key     // [C] their mean's direction m; without codes until the label is taught
+	duals []key     // [C] M⁻¹·m, m where there is no metric
+	sizes []float32 // [C] m·M⁻¹·m
+	unit  float32   // 1 over the mean of sizes, of labels that are taught
 
 	frame  key       // rounded as examples are
 	votes  []float32 // of each lesson in the last frame
@@ -134,6 +138,28 @@ func (t *teaching) changed(label, by int) {
 		*m = newKey(len(t.vector))
 	}
 	m.set(t.vector)
+	t.duals[label], t.sizes[label] = *m, 1
+	if t.metric == nil && t.space.metric != nil {
+		if m := t.space.metric(); m != nil && m.d == len(t.vector) {
+			t.metric = m
+		}
+	}
+	if t.metric != nil {
+		clear(t.vector)
+		m.addTo(t.vector, 1) // as it is kept
+		t.metric.solve(t.vector)
+		dual := newKey(len(t.vector))
+		dual.set(t.vector)
+		t.duals[label], t.sizes[label] = dual, dual.dot(m)
+	}
+	var sum, n float32
+	for l, count := range t.count {
+		if count > 0 {
+			sum += t.sizes[l]
+			n++
+		}
+	}
+	t.unit = n / max(sum, 1e-6)
 	t.fresh = false
 }
 
@@ -244,7 +270,7 @@ func (t *teaching) explain() {
 			continue
 		}
 		taught++
-		t.cos[l] = t.means[l].dot(&t.frame)
+		t.cos[l] = float32(t.unit * t.duals[l].dot(&t.frame))
 		switch {
 		case n < teachMost:
 			t.chosen[n] = l
@@ -298,7 +324,7 @@ func (t *teaching) compare(chosen []int) {
 		clear(t.vector)
 		t.means[l].addTo(t.vector, t.space.Scale/t.space.temperature())
 		for j, k := range chosen {
-			t.gram[i][j] = t.means[l].dot(&t.means[k])
+			t.gram[i][j] = float32(t.unit * t.duals[l].dot(&t.means[k]))
 			p[j] = numeric.Dot(t.space.Labels[k], t.vector)
 		}
 		numeric.Softmax(p[:len(chosen)], p[:len(chosen)])
@@ -426,6 +452,7 @@ func readTeaching(space *Space, b []byte) (*teaching, []byte, error) {
 func newTeaching(space *Space) *teaching {
 	c, d := len(space.Labels), len(space.Labels[0])
 	return &teaching{space: space, next: 1, count: make([]uint8, c), means: make([]key, c),
+		duals: make([]key, c), sizes: make([]float32, c),
 		frame: newKey(d), near: make([]float32, c), cos: make([]float32, c),
 		trust: make([]float32, c), up: make([]float32, c), vector: make([]float32, d)}
 }

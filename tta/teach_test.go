@@ -27,7 +27,13 @@ func room(r *rand.Rand, place, thing []float32, noise float32) []float32 {
 // taughtSession teaches n frames of each of the first labels; frames returns
 // test frames of all labels in the same place.
 func taughtSession(t *testing.T, labels, taught, n int) (s *Session, frames [][]float32, of []int) {
-	s = newTestSession(t, labels, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+	return taughtBy(t, nil, labels, taught, n)
+}
+
+func taughtBy(t *testing.T, metric *Metric, labels, taught, n int) (s *Session, frames [][]float32, of []int) {
+	s = newTestSession(t, labels, 64, func(c *SessionConfig) {
+		c.Adapter, c.Metric = "zeroshot", func() *Metric { return metric }
+	})
 	r := rand.New(rand.NewPCG(4, 4))
 	place := randomUnit(r, 64)
 	for l := range labels {
@@ -212,19 +218,21 @@ func TestTeach_Trust(t *testing.T) {
 // TestTeach_Explain: the weights satisfy the conditions of the least squares
 // under which none is below zero (Karush, Kuhn, Tucker).
 func TestTeach_Explain(t *testing.T) {
-	s, frames, _ := taughtSession(t, 8, 8, 3)
-	for _, f := range frames[:40] {
-		s.taught.frame.set(f)
-		s.taught.explain()
-		for i, l := range s.taught.chosen[:8] {
-			// Half the gradient: mₗ·(Σ w m - f) + λ w.
-			w := s.taught.weight[i]
-			g := float32(teachRidge*w) - s.taught.cos[l]
-			for j := range 8 {
-				g += float32(s.taught.gram[i][j] * s.taught.weight[j])
-			}
-			if w < 0 || g < -0.01 || w > 0 && g > 0.01 {
-				t.Fatalf("label %d: weight %v, gradient %v", l, w, g)
+	for _, metric := range []*Metric{nil, testMetric()} {
+		s, frames, _ := taughtBy(t, metric, 8, 8, 3)
+		for _, f := range frames[:40] {
+			s.taught.frame.set(f)
+			s.taught.explain()
+			for i, l := range s.taught.chosen[:8] {
+				// Half the gradient: mₗ·(Σ w m - f) + λ w.
+				w := s.taught.weight[i]
+				g := float32(teachRidge*w) - s.taught.cos[l]
+				for j := range 8 {
+					g += float32(s.taught.gram[i][j] * s.taught.weight[j])
+				}
+				if w < 0 || g < -0.01 || w > 0 && g > 0.01 {
+					t.Fatalf("label %d: weight %v, gradient %v", l, w, g)
+				}
 			}
 		}
 	}
@@ -335,32 +343,38 @@ func TestTeach_Undone(t *testing.T) {
 // TestTeach_Bits: what was taught gives these bytes on every platform. The test
 // runs natively and under js/wasm.
 func TestTeach_Bits(t *testing.T) {
-	s, frames, _ := taughtSession(t, teachMost+8, teachMost+4, 3)
-	h := sha256.New()
-	var out Result
-	for _, f := range frames {
-		if err := s.Still(f, &out); err != nil {
-			t.Fatal(err)
+	for _, c := range []struct {
+		by     string
+		metric *Metric
+		want   string
+	}{{"cosine", nil, "8ced0dd100a98e6aecb201da99aaa801"}, {"metric", testMetric(), "d6f4834e276e0f11f14176f413a4fafa"}} {
+		s, frames, _ := taughtBy(t, c.metric, teachMost+8, teachMost+4, 3)
+		h := sha256.New()
+		var out Result
+		for _, f := range frames {
+			if err := s.Still(f, &out); err != nil {
+				t.Fatal(err)
+			}
+			binary.Write(h, binary.LittleEndian, out.Adapted.P)
 		}
-		binary.Write(h, binary.LittleEndian, out.Adapted.P)
-	}
-	h.Write(s.AppendState(nil))
-	const want = "8ced0dd100a98e6aecb201da99aaa801"
-	if got := hex.EncodeToString(h.Sum(nil)[:16]); got != want {
-		t.Errorf("answers and state hash to %s, want %s", got, want)
+		h.Write(s.AppendState(nil))
+		if got := hex.EncodeToString(h.Sum(nil)[:16]); got != c.want {
+			t.Errorf("by %s: answers and state hash to %s, want %s", c.by, got, c.want)
+		}
 	}
 }
 
 // TestTeach_State: what was taught travels with the state, and Reset keeps it.
 func TestTeach_State(t *testing.T) {
-	a, frames, _ := taughtSession(t, 4, 3, 4)
+	metric := testMetric()
+	a, frames, _ := taughtBy(t, metric, 4, 3, 4)
 	a.SetAdapter("stream")
 	var ra, rb Result
 	for _, f := range frames[:30] {
 		a.Frame(0, f, &ra)
 	}
 	state := a.AppendState(nil)
-	b := newTestSession(t, 4, 64, func(c *SessionConfig) { c.Adapter = "zeroshot" })
+	b := newTestSession(t, 4, 64, func(c *SessionConfig) { c.Metric = func() *Metric { return metric } })
 	if err := b.Restore(state); err != nil {
 		t.Fatal(err)
 	}

@@ -22,7 +22,8 @@ type Space struct {
 	HasNone bool    // "none of these" is one of the answers
 	None    float32 // its logit, the same for every frame
 
-	kernels *kernels // of the session; nil: none
+	kernels *kernels       // of the session; nil: none
+	metric  func() *Metric // likewise
 }
 
 // Frame is one look through the camera.
