@@ -86,6 +86,7 @@ type worker struct {
 	loading  bool      // a file is being read
 	waiting  []request // for a stage of it
 	sessions map[string]*session
+	metric   *tta.Metric // of the engine; made when something is first taught
 
 	ctx      context.Context // of the engine's file; load ends it
 	end      context.CancelFunc
@@ -320,7 +321,7 @@ func (w *worker) load(r request) {
 	if w.engine != nil {
 		w.engine.Close()
 	}
-	w.engine, w.host = nil, nil
+	w.engine, w.host, w.metric = nil, nil, nil
 	for _, s := range w.sessions {
 		s.Close()
 	}
@@ -634,7 +635,7 @@ func (w *worker) open(r request) error {
 	cfg := w.engine.Config()
 	s, err := tta.NewSession(nil, tta.SessionConfig{
 		Labels: labels, Embeddings: embeddings, Scale: cfg.LogitScale, Temperature: cfg.Temperature,
-		NoneCosine: cfg.NoneCosine, ImageMean: mean, Adapter: adapter,
+		NoneCosine: cfg.NoneCosine, ImageMean: mean, Adapter: adapter, Metric: w.compare,
 		Kernels: score.On(func() device.Host { return browser.New(browser.Options{}) }),
 	})
 	if err != nil {
@@ -651,6 +652,16 @@ func (w *worker) open(r request) error {
 		Labels: s.Labels(), Known: w.engine.Known(labels), EmbedMS: ms(time.Since(start)),
 	}})
 	return nil
+}
+
+// compare is the engine's metric, or nil, where its weights cannot be read.
+func (w *worker) compare() *tta.Metric {
+	if w.metric == nil && w.engine != nil {
+		if p, err := w.engine.Projection(); err == nil {
+			w.metric = tta.NewMetric(p, w.engine.Config().Embed)
+		}
+	}
+	return w.metric
 }
 
 // wait keeps r until the next stage has come, or fails it where none will.

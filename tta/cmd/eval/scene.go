@@ -174,6 +174,15 @@ func (m *model) mean() ([]float32, error) {
 	return nil, nil
 }
 
+// metric compares frames with taught ones; nil where the engine has none.
+func (m *model) metric() (*tta.Metric, error) {
+	if e, ok := m.engines[0].(interface{ Projection() ([]float32, error) }); ok {
+		w, err := e.Projection()
+		return tta.NewMetric(w, m.Width), err
+	}
+	return nil, nil
+}
+
 // orderClips are the clips as orders want them, those of gaps without label.
 func (s *scene) orderClips() (clips []order.Clip) {
 	for _, c := range s.shown {

@@ -215,6 +215,10 @@ func (r *run) teach(ctx context.Context, m *model, splits []dataset.Split) (line
 	if err != nil {
 		return nil, err
 	}
+	metric, err := m.metric()
+	if err != nil {
+		return nil, err
+	}
 	for i := range splits {
 		s := &splits[i]
 		if !slices.ContainsFunc(teachTests, func(t teachTest) bool { return s.Stream && t.set == s.Set }) {
@@ -225,7 +229,7 @@ func (r *run) teach(ctx context.Context, m *model, splits []dataset.Split) (line
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Set, err)
 		}
-		c := classroom{split: s, features: f, model: m, mean: mean}
+		c := classroom{split: s, features: f, model: m, mean: mean, metric: metric}
 		if c.question, err = r.ask(m, s, asking{byTable, r.prompts}); err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Set, err)
 		}
@@ -309,6 +313,7 @@ type classroom struct {
 	question question
 	model    *model
 	mean     []float32
+	metric   *tta.Metric
 }
 
 // measure gives all lessons with so many frames a label.
@@ -397,7 +402,7 @@ func (c *classroom) measure(lessons []lesson, shots int, adapter string) (teachL
 // session offers the labels of a lesson and returns each clip's label among
 // them, -1 for those of others.
 func (c *classroom) session(l lesson, adapter string) (*tta.Session, []int, error) {
-	config := tta.SessionConfig{Scale: c.model.Scale, Temperature: c.model.Temperature, ImageMean: c.mean, Adapter: adapter}
+	config := tta.SessionConfig{Scale: c.model.Scale, Temperature: c.model.Temperature, ImageMean: c.mean, Adapter: adapter, Metric: func() *tta.Metric { return c.metric }}
 	var offered []int
 	for _, s := range l.shown {
 		if at := c.question.label[c.split.Clips[s.clip].Class]; !slices.Contains(offered, at) {
