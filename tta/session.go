@@ -263,7 +263,7 @@ func (s *Session) Frame(t time.Duration, embedding []float32, out *Result) error
 		return err
 	}
 	s.taught.apply(s.logits, embedding)
-	s.adapter.Adapt(s.adjusted, Frame{Time: t, Embedding: embedding, Logits: s.logits, Frozen: s.frozen})
+	s.adapter.Adapt(s.adjusted, Frame{Time: t, Embedding: embedding, Logits: s.logits, Taught: s.taught.share(), Frozen: s.frozen})
 	s.probabilities(&out.Adapted, s.adjusted)
 	out.Report = s.adapter.Report()
 	return nil

@@ -46,6 +46,7 @@ const (
 
 	// Offset.
 	streamPrior   = 20   // shots' worth of no offset
+	streamTaught  = 5    // likewise, where all labels are taught
 	streamCap     = 4    // shots of a label that count
 	streamLeast   = 0.05 // weight of a shot that shows the same label again
 	streamUnsure  = 3    // full offset from a mean doubt of 1/3
@@ -257,7 +258,7 @@ func (a *stream) Adapt(dst []float32, f Frame) {
 		a.shots.rest()
 	}
 	a.vote(f.Logits)
-	a.offset()
+	a.offset(f.Taught)
 	top := a.space.posterior(a.p, a.d)
 	logsOf(a.lp, a.p, 1e-9)
 	a.turn()
@@ -363,12 +364,17 @@ func (a *stream) learn(weight float32) {
 // logOf is the logarithm of a probability, those below 1e-9 counting as that.
 func logOf(p float32) float32 { return numeric.Log(max(p, 1e-9)) }
 
-// offset writes l' to d.
-func (a *stream) offset() {
+// offset writes l' to d. Of labels that were taught, examples say more than the
+// mean image: its hubs stay, and the offset, also in video, takes away what one
+// example has more of than others.
+func (a *stream) offset(taught float32) {
 	g := 1 - a.shots.video
 	if a.off&noMargin == 0 {
 		g *= min(1, float32(streamUnsure*a.slow))
 	}
+	g = max(g, taught)
+	hub := float32(streamHub * (1 - taught))
+	prior := streamPrior + float32(taught*(streamTaught-streamPrior))
 	if a.off&noOffset != 0 {
 		g = 0
 	}
@@ -388,7 +394,7 @@ func (a *stream) offset() {
 			d -= float32(a.weight[j] * a.table[j*a.c+j])
 			n -= a.weight[j]
 		}
-		a.d[j] = l - float32(g*d/(streamPrior+n)) - float32(streamHub*a.hubs[j])
+		a.d[j] = l - float32(g*d/(prior+n)) - float32(hub*a.hubs[j])
 	}
 	if a.space.HasNone { // as far from the likeliest label as before
 		up := largest(a.l) - largest(a.d)

@@ -163,6 +163,17 @@ func (t *teaching) changed(label, by int) {
 	t.fresh = false
 }
 
+// share is that of the labels with an example.
+func (t *teaching) share() float32 {
+	n := 0
+	for _, count := range t.count {
+		if count > 0 {
+			n++
+		}
+	}
+	return float32(n) / float32(len(t.count))
+}
+
 // addTo adds w·a to sum.
 func (a *key) addTo(sum []float32, w float32) {
 	w = float32(w * a.scale)

@@ -31,6 +31,7 @@ type Frame struct {
 	Time      time.Duration // since the session began; constants of methods are per second
 	Embedding []float32     // [D], L2 norm 1; not kept unless copied
 	Logits    []float32     // [C], Scale · cosine, and what teaching made of it
+	Taught    float32       // share of the labels that the user taught, 0 to 1
 	Frozen    bool          // answer, but learn nothing for longer than what is in view now
 }
 
