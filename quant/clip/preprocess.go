@@ -19,20 +19,24 @@ const maxShort = 1440
 // ErrPicture is wrapped by errors about a picture's size.
 var ErrPicture = errors.New("clip: bad picture")
 
-// crop says where a view lies in a picture: torchvision's Resize(size), then
+// closer is the part of a picture's short side that a closer view has, as a
+// fraction.
+var closer = struct{ num, den int }{4, 7}
+
+// crop says where a view lies in a picture: torchvision's Resize(short), then
 // CenterCrop(size).
 type crop struct {
 	width, height int // of the whole picture, resized
 	left, top     int // of the view in it
 }
 
-// cropOf computes the crop of a w × h picture.
-func cropOf(w, h, size int) crop {
-	c := crop{width: size, height: size}
+// cropOf computes the crop of a w × h picture whose short side becomes short.
+func cropOf(w, h, short, size int) crop {
+	c := crop{width: short, height: short}
 	if w <= h {
-		c.height = size * h / w
+		c.height = short * h / w
 	} else {
-		c.width = size * w / h
+		c.width = short * w / h
 	}
 	half := func(d int) int { return int(math.RoundToEven(float64(d) / 2)) }
 	c.left, c.top = half(c.width-size), half(c.height-size)
@@ -48,7 +52,8 @@ type view struct {
 	pixels         uint32 // [size][size] RGBA: the view
 	tableH, tableV uint32
 	list           uint32
-	width, height  int // what tables and list are made for
+	width, height  int // what tables and list are made for,
+	short          int // resized so
 }
 
 func newView(l *device.Layout, size int) *view {
@@ -62,15 +67,16 @@ func newView(l *device.Layout, size int) *view {
 	return v
 }
 
-// prepare writes tables and commands for a w × h picture.
-func (v *view) prepare(d *device.Device, w, h int) error {
+// prepare writes tables and commands for a w × h picture whose short side becomes
+// short.
+func (v *view) prepare(d *device.Device, w, h, short int) error {
 	if w < 1 || h < 1 || w > MaxPixels || h > MaxPixels/w {
 		return fmt.Errorf("%w: %d × %d pixels, at most %d in all", ErrPicture, w, h, MaxPixels)
 	}
-	if w == v.width && h == v.height {
+	if w == v.width && h == v.height && short == v.short {
 		return nil
 	}
-	c := cropOf(w, h, v.size)
+	c := cropOf(w, h, short, v.size)
 	rh, err := kernel.Bicubic(w, c.width, c.left, v.size)
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrPicture, err)
@@ -99,7 +105,7 @@ func (v *view) prepare(d *device.Device, w, h int) error {
 			return err
 		}
 	}
-	v.width, v.height = w, h
+	v.width, v.height, v.short = w, h, short
 	return nil
 }
 

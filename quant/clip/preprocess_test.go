@@ -20,7 +20,7 @@ func TestCropOf(t *testing.T) {
 		{1, 1, crop{224, 224, 0, 0}},
 		{1, 1000, crop{224, 224000, 0, 111888}},
 	} {
-		if got := cropOf(c.w, c.h, 224); got != c.want {
+		if got := cropOf(c.w, c.h, 224, 224); got != c.want {
 			t.Errorf("%d × %d: %+v, want %+v", c.w, c.h, got, c.want)
 		}
 	}

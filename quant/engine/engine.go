@@ -283,6 +283,10 @@ func (e *Engine) SetFrame(rgba []byte, w, h int) error {
 	return e.model.Look(w, h)
 }
 
+// Closer makes the view of the middle of the picture that SetFrame took last,
+// 4/7 of its short side.
+func (e *Engine) Closer() error { return e.model.Closer() }
+
 // ViewSize is the side of the view in pixels.
 func (e *Engine) ViewSize() int { return e.cfg.Image.Size }
 

@@ -224,7 +224,44 @@ func TestView(t *testing.T) {
 	}
 }
 
-// TestSetFrame_Shapes: any picture within the limit has a view.
+// TestCloser: a closer look is at the middle of the picture, and the whole one can be
+// had again.
+func TestCloser(t *testing.T) {
+	e := load(t, enginetest.SHQ(t, 1, false))
+	if err := e.Closer(); !errors.Is(err, clip.ErrPicture) {
+		t.Errorf("of no picture: %v", err)
+	}
+	const w, h = 300, 200
+	picture := make([]byte, 4*w*h) // white from 0.6 of the short side inwards
+	for y := range h {
+		for x := range w {
+			if max(2*x-w, w-2*x) < 120 && max(2*y-h, h-2*y) < 120 {
+				copy(picture[4*(y*w+x):], []byte{255, 255, 255, 255})
+			}
+		}
+	}
+	if err := e.SetFrame(picture, w, h); err != nil {
+		t.Fatal(err)
+	}
+	n := 4 * e.ViewSize() * e.ViewSize()
+	whole, closer, again := make([]byte, n), make([]byte, n), make([]byte, n)
+	e.View(whole)
+	if err := e.Closer(); err != nil {
+		t.Fatal(err)
+	}
+	e.View(closer)
+	if slices.Min(closer) < 250 || slices.Min(whole) != 0 {
+		t.Errorf("least of the middle %d, of the whole %d", slices.Min(closer), slices.Min(whole))
+	}
+	if err := e.SetFrame(nil, w, h); err != nil {
+		t.Fatal(err)
+	}
+	if e.View(again); !bytes.Equal(again, whole) {
+		t.Error("the whole picture has another view after a closer look")
+	}
+}
+
+// TestSetFrame_Shapes: any picture within the limit has a view, and a closer one.
 func TestSetFrame_Shapes(t *testing.T) {
 	e := load(t, enginetest.SHQ(t, 1, false))
 	for _, s := range [][2]int{{1, 1}, {2, 3}, {64, 64}, {1, 2000}, {2000, 1}, {1920, 1080}, {1080, 1920}, {1440, 1440}, {65, 64}} {
@@ -233,6 +270,9 @@ func TestSetFrame_Shapes(t *testing.T) {
 			if v != v {
 				t.Fatalf("%v: NaN", s)
 			}
+		}
+		if err := e.Closer(); err != nil {
+			t.Errorf("%v: a closer look: %v", s, err)
 		}
 	}
 }
