@@ -76,6 +76,44 @@ func TestStream_Camera(t *testing.T) {
 	}
 }
 
+// TestStream_Taught: what one label always has more of than others is taken away in
+// video where labels were taught, and the mean image's hubs are not.
+func TestStream_Taught(t *testing.T) {
+	s := testSpace(4, 48, 24)
+	frames, labels := camera(s, 24, 25, 3)
+	for i, f := range frames {
+		clear(f.Logits)
+		f.Logits[0], f.Logits[1+labels[i]%3] = 3, 4 // label 0 is always near
+	}
+	left := func(taught float32) float32 {
+		a := newStream(s).(*stream)
+		out := make([]float32, 4)
+		for _, f := range frames {
+			f.Taught = taught
+			a.Adapt(out, f)
+		}
+		if a.shots.video < 0.9 {
+			t.Fatal("no video")
+		}
+		return a.d[0] - a.l[0]
+	}
+	untaught, taught := left(0), left(1)
+	if untaught < -0.1 || taught > -0.5 {
+		t.Errorf("untaught, the label's logit changes by %v, taught by %v", untaught, taught)
+	}
+	hubs := s
+	hubs.ImageMean = s.Labels[1]
+	for taught, differs := range map[float32]bool{0: true, 1: false} {
+		f := Frame{Embedding: frames[0].Embedding, Logits: frames[0].Logits, Taught: taught}
+		with, without := make([]float32, 4), make([]float32, 4)
+		newStream(hubs).Adapt(with, f)
+		newStream(s).Adapt(without, f)
+		if differ(with, without) != differs {
+			t.Errorf("taught %v: %v with hubs, %v without", taught, with, without)
+		}
+	}
+}
+
 // TestStream_Shuffled: where frames have nothing to do with each other it leaves
 // the answers nearly alone: the guard.
 func TestStream_Shuffled(t *testing.T) {
