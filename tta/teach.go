@@ -163,6 +163,20 @@ func (t *teaching) changed(label, by int) {
 	t.fresh = false
 }
 
+// teachCloser is the weight of a closer look beside the whole picture's.
+const teachCloser = 0.5
+
+// Both writes to dst [D] the embedding by which a session that is taught should
+// see a picture: that of the whole picture and, by half its weight, that of the
+// middle, both of length 1. A thing shown to be taught is in the middle, and what
+// lies around it tells of places. dst may be whole.
+func Both(dst, whole, closer []float32) {
+	for i, v := range whole {
+		dst[i] = v + float32(teachCloser*closer[i])
+	}
+	numeric.Normalize(dst)
+}
+
 // share is that of the labels with an example.
 func (t *teaching) share() float32 {
 	n := 0

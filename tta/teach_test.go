@@ -74,6 +74,24 @@ func score(t *testing.T, s *Session, frames [][]float32, of []int, lo, hi int) (
 	return
 }
 
+// TestBoth: a closer look counts by half beside the whole picture.
+func TestBoth(t *testing.T) {
+	x := []float32{1, 0, 0}
+	Both(x, x, []float32{0, 0, 1})
+	near(t, "both", x, []float32{0.894427, 0, 0.447214}, 1e-6)
+	if Both(x, []float32{0, 0, 0}, []float32{0, 0, 0}); x[0] != 0 || x[2] != 0 {
+		t.Errorf("of nothing: %v", x)
+	}
+}
+
+// TestTeach_Share: stream is told which part of the labels was taught.
+func TestTeach_Share(t *testing.T) {
+	s, _, _ := taughtSession(t, 8, 6, 2)
+	if got := s.taught.share(); got != 0.75 {
+		t.Errorf("6 of 8 labels: %v", got)
+	}
+}
+
 // TestTeach_All: three frames a label teach things that the model does not know.
 func TestTeach_All(t *testing.T) {
 	s, frames, of := taughtSession(t, 5, 5, 3)
