@@ -62,6 +62,8 @@ type effect struct {
 	// side is that of views made and changed before the model makes its own, as
 	// published corruptions want it; 0: the model's own view is changed.
 	side int
+	// closer has the middle of the picture looked at.
+	closer bool
 	// views, beyond 1, are how often each picture is seen, by a crop that drifts.
 	// The embeddings of one picture follow one another.
 	views int
@@ -214,6 +216,11 @@ func encodeView(e encoder, rgba []byte, w, h, number int, window image.Rectangle
 	}
 	if err := e.SetFrame(rgba, w, h); err != nil {
 		return err
+	}
+	if fx.closer {
+		if err := e.Closer(); err != nil {
+			return err
+		}
 	}
 	if fx.apply != nil {
 		side := e.ViewSize()

@@ -50,6 +50,8 @@ func (f *fakeEncoder) View(dst []byte) error {
 	return nil
 }
 
+func (f *fakeEncoder) Closer() error { return nil }
+
 func (f *fakeEncoder) SetView(rgba []byte) error { return f.SetFrame(rgba, 8, 8) }
 
 func (f *fakeEncoder) Encode(dst []float32) error {

@@ -224,10 +224,19 @@ func (r *run) teach(ctx context.Context, m *model, splits []dataset.Split) (line
 		if !slices.ContainsFunc(teachTests, func(t teachTest) bool { return s.Stream && t.set == s.Set }) {
 			continue
 		}
-		r.progress.Begin(s.Set, int64(s.Pictures), "pictures")
+		r.progress.Begin(s.Set, 2*int64(s.Pictures), "pictures")
 		f, err := embed(ctx, m, s, 1, effect{}, r.keep, r.progress)
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", s.Set, err)
+		}
+		closer, err := embed(ctx, m, s, 1, effect{name: "closer 4/7", closer: true}, r.keep, r.progress)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", s.Set, err)
+		}
+		for i, e := range f.Embeddings {
+			if e != nil && closer.Embeddings[i] != nil {
+				tta.Both(e, e, closer.Embeddings[i])
+			}
 		}
 		c := classroom{split: s, features: f, model: m, mean: mean, metric: metric}
 		if c.question, err = r.ask(m, s, asking{byTable, r.prompts}); err != nil {
