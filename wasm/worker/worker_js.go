@@ -62,6 +62,8 @@ type session struct {
 	frozen  bool
 	watched bool
 	newest  []float32 // embedding of its newest picture; empty: none yet
+	both    bool      // which has a closer look in it
+	size    outcome   // of that picture
 
 	result            tta.Result
 	zeroShot, adapted []proto.Score
@@ -94,6 +96,7 @@ type worker struct {
 	fetching bool
 
 	embedding []float32
+	middle    []float32    // that of a closer look
 	heap      proto.Memory // what is looked at once a second
 	heapAt    time.Time
 
@@ -106,7 +109,7 @@ type worker struct {
 	pixels    js.Value
 	target    js.Value // where pixels go
 	view      js.Value // what the image tower looks at, RGBA
-	viewed    *session // whose picture that is
+	viewed    *session // whose picture that is; it lies in the frame memory, too
 	scratch   []byte   // the view, while an effect works on it
 	pixelsEnd chan outcome
 }
@@ -268,6 +271,13 @@ func (w *worker) teach(r request, s *session) error {
 	if label < 0 {
 		return fmt.Errorf("%w: %q", tta.ErrLabel, r.Label)
 	}
+	if !s.both && w.viewed == s { // as later pictures will be seen
+		copy(w.embedding, s.newest)
+		if err := w.closer(s); err != nil {
+			return err
+		}
+		s.newest, s.both = append(s.newest[:0], w.embedding...), true
+	}
 	t, err := s.Teach(label, s.newest)
 	if err != nil {
 		return err
@@ -399,7 +409,7 @@ func (w *worker) read(ctx context.Context, r request) (err error) {
 		return err
 	}
 	w.host = host
-	w.embedding = make([]float32, e.Config().Embed)
+	w.embedding, w.middle = make([]float32, e.Config().Embed), make([]float32, e.Config().Embed)
 	for {
 		if !f.Ranges() {
 			e.StopFetching()
@@ -691,6 +701,7 @@ func (w *worker) frame(r request, s *session) error {
 	}
 	start := time.Now()
 	e := w.engine
+	w.viewed = nil
 	w.pixels.Invoke(r.beside, w.target, engine.MaxPixels)
 	w.mu.Unlock()
 	size := <-w.pixelsEnd
@@ -702,18 +713,19 @@ func (w *worker) frame(r request, s *session) error {
 		w.reply(r, proto.Reply{Kind: proto.Dropped})
 		return nil
 	}
-	if err := e.SetFrame(nil, size.width, size.height); err != nil {
+	s.size = size
+	if err := w.show(s); err != nil {
 		return err
-	}
-	w.viewed = nil
-	if s.effect != nil {
-		if err := w.harden(s.effect); err != nil {
-			return err
-		}
 	}
 	viewed := time.Now()
 	if err := e.Encode(w.embedding); err != nil {
 		return err
+	}
+	s.taught = s.Taught(s.taught[:0])
+	if s.both = len(s.taught) > 0; s.both {
+		if err := w.closer(s); err != nil {
+			return err
+		}
 	}
 	encoded := time.Now()
 	s.newest, w.viewed = append(s.newest[:0], w.embedding...), s
@@ -747,8 +759,35 @@ func (w *worker) frame(r request, s *session) error {
 	return nil
 }
 
-// harden lets an effect work on the view.
+// show makes the view of s's picture in the frame memory.
+func (w *worker) show(s *session) error {
+	if err := w.engine.SetFrame(nil, s.size.width, s.size.height); err != nil {
+		return err
+	}
+	return w.harden(s.effect)
+}
+
+// closer looks at the middle of that picture and takes what it sees into the
+// embedding; the view is as before.
+func (w *worker) closer(s *session) error {
+	if err := w.engine.Closer(); err != nil {
+		return err
+	}
+	if err := w.harden(s.effect); err != nil {
+		return err
+	}
+	if err := w.engine.Encode(w.middle); err != nil {
+		return err
+	}
+	tta.Both(w.embedding, w.embedding, w.middle)
+	return w.show(s)
+}
+
+// harden lets an effect, if there is one, work on the view.
 func (w *worker) harden(effect *shift.Effect) error {
+	if effect == nil {
+		return nil
+	}
 	side := w.engine.ViewSize()
 	w.scratch = slices.Grow(w.scratch[:0], 4*side*side)[:4*side*side]
 	if err := w.engine.View(w.scratch); err != nil {
