@@ -17,7 +17,9 @@ import (
 // a second.
 const (
 	// Hubs: what the mean training image says, taken away.
-	streamHub = 0.5 // of it
+	streamHub       = 0.5  // of it, and in video
+	streamHubVideo  = 1.2  // of it, where the model is unsure and
+	streamHubSpread = 0.35 // where hubs are further apart (standard deviation, nats), as much less
 
 	// Exemplars.
 	streamVote  = 0.8 // of one as near as pictures of one label are, in nats
@@ -31,8 +33,8 @@ const (
 	streamWindow = 15  // steps that its mean remembers
 	streamGain   = 0.8 // n steps say 1 + 0.8 ln n times what one says
 	streamHold   = 0.5 // nats for the answer before, while the shot lasts
-	streamDrift  = 1   // doubt that a step may raise
-	streamDoubt  = 8   // sum of doubts at which the shot counts as another one
+	streamDrift  = 1   // surprise that a step may raise where the model is unsure
+	streamDoubt  = 8   // sum of surprises at which the shot counts as another one, likewise
 	streamSpread = 1.5 // of what evidence gains in a shot, what answers are less sure by
 	streamWary   = 0.7 // and of what persistence gains from shot to shot
 
@@ -45,14 +47,18 @@ const (
 	streamSlow     = 0.02 // of the long mean of answers, a shot
 
 	// Offset.
-	streamPrior   = 20   // shots' worth of no offset
-	streamTaught  = 5    // likewise, where all labels are taught
-	streamCap     = 4    // shots of a label that count
-	streamLeast   = 0.05 // weight of a shot that shows the same label again
-	streamUnsure  = 3    // full offset from a mean doubt of 1/3
-	streamUnsureR = 0.02 // of that mean, a shot
-	streamWithin  = 0.15 // a frame within a shot counts as this part of one
-	streamRows    = 200  // labels up to which each has its own row
+	streamPrior  = 40   // shots' worth of hubs
+	streamTaught = 5    // shots' worth of no offset, where all labels are taught
+	streamStill  = 0.7  // of the offset, what video takes away
+	streamCap    = 4    // shots of a label that count
+	streamLeast  = 0.05 // weight of a shot that shows the same label again
+	streamWithin = 0.15 // a frame within a shot counts as this part of one
+	streamRows   = 200  // labels up to which each has its own row
+
+	// Mean doubt.
+	streamUnsure = 4  // the model is unsure from a mean of 1/4
+	streamDoubts = 50 // shots that it remembers,
+	streamFew    = 3  // a doubt of 1/2 in all of them before the first
 
 	// Drift.
 	streamQuick  = 0.1  // of the quick mean of doubt, a shot
@@ -60,7 +66,7 @@ const (
 	streamForget = 0.25 // what the offset keeps of its weight then
 
 	streamPer     = lqaPositives // exemplars a label
-	streamVersion = 2
+	streamVersion = 3
 )
 
 // Parts of stream that ablations turn off.
@@ -86,18 +92,18 @@ const (
 //     exemplars against that of unrelated frames, centred over the labels that
 //     have some; l are the logits with the votes. They fall with the mean doubt
 //     and in video, where shots say more.
-//  2. Hubs: some labels lie near every image. l' = l - h·s·μ·e_j - ..., μ the
-//     mean embedding of the model's training images, h one half: all of it would
-//     be the cosine with the centred image, and harms labels that the model
-//     was trained on. Over a shot such a bias would add up.
-//  3. Offset: ... - g·d_j, the mean centred logit of label j over shots believed
-//     to show other labels, every believed label weighing the same up to 4
-//     shots. It takes away what light, noise and room add to a label. Its weight
-//     g falls where the model is sure anyway (the margin guard); in video,
-//     where shots are few, there is none. When the mean doubt jumps, most of it
-//     is forgotten.
+//  2. Offset: l'_j = l_j - (g·Σ d + 40·h·s·μ·e_j)/(40 + g·n). The sum is of the
+//     centred logits of label j over n shots believed to show other labels,
+//     every believed label weighing the same up to 4 shots: what light, noise and
+//     room add to a label. It is less in video, where shots are few. When the
+//     mean doubt jumps, most of it is forgotten.
+//  3. Hubs, what the offset is expected to be: some labels lie near every image,
+//     so μ, the mean embedding of the model's training images. Over a shot such a
+//     bias would add up, so in video h is 1.2; elsewhere one half. All of it
+//     harms labels that the model was trained on, and those apart for good reason.
+//     The margin guard: where the model is sure anyway, h and g fall.
 //  4. Shots: see there. A shot ends, too, when its answers have contradicted
-//     it by 8 nats (CUSUM: Page, Biometrika 1954).
+//     it by 8 nats (CUSUM: Page, Biometrika 1954), fewer where the model is sure.
 //  5. Evidence. Near-duplicates repeat their errors, so what a shot says is the
 //     mean of its log-probabilities, over three seconds, times a factor that
 //     grows with the logarithm of its length only; the answer before is held
@@ -111,13 +117,13 @@ const (
 //     model's answer but for steps 1 to 3: the guard.
 //
 // Departs from the recipe it began as: shots take the place of novelty weights,
-// half of the mean image is taken away, not a reference, the table of offsets leaves out a
+// a part of the mean image is taken away, not a reference, the table of offsets leaves out a
 // label's own row, no second gate asks for autocorrelation (hubs taken away,
 // answers do not collapse), and exemplars take the place of lqa's caches, in which
 // frames vote for what they said themselves.
 //
 // Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has at
-// most 231 + 13·(D+2) + 45·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
+// most 235 + 13·(D+2) + 45·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
 // labels and 1 beyond.
 type stream struct {
 	space Space
@@ -125,6 +131,7 @@ type stream struct {
 	c     int
 	rows  int       // of the table of offsets: c, or 1 for all labels together
 	hubs  []float32 // [C] s·μ·e_j, centred
+	apart float32   // how far hubs may count: 1, less where they are further apart
 	keys  keys      // of cache
 
 	// State.
@@ -140,6 +147,7 @@ type stream struct {
 	g         float32              // evidence
 	w         float32              // persistence from shot to shot
 	slow      float32              // mean doubt
+	shown     float32              // shots in it, with streamFew
 	quick     float32              // the same of the last shots
 	oldN      float32              // n before the last cut
 	oldD      float32              // and doubt
@@ -159,6 +167,7 @@ type stream struct {
 	p, e    []float32 // [C+1]
 	lp      []float32 // [C+1] logarithms of p
 	l, d    []float32 // [C]
+	unsure  float32   // how far the model is, 0..1
 	gain    float32   // what evidence gained in the shot
 	entered int       // slot, or -1
 	changed float32
@@ -186,6 +195,8 @@ func makeStream(s Space, off int) *stream {
 			a.hubs[j] = float32(s.Scale * numeric.Dot(e, s.ImageMean))
 		}
 		centre(a.hubs)
+		spread := float32(math.Sqrt(float64(numeric.Dot(a.hubs, a.hubs) / float32(c)))) // correctly rounded everywhere
+		a.apart = min(1, float32(streamHubSpread*s.temperature())/max(spread, 1e-9))
 	}
 	answers := []*[]float32{&a.q, &a.pi, &a.prior, &a.mean}
 	for i := range a.old {
@@ -223,8 +234,8 @@ func centre(x []float32) {
 }
 
 // scalars are the state's numbers but for those in slices.
-func (a *stream) scalars() [9]*float32 {
-	return [9]*float32{&a.n, &a.length, &a.doubt, &a.g, &a.w, &a.slow, &a.quick, &a.oldN, &a.oldD}
+func (a *stream) scalars() [10]*float32 {
+	return [10]*float32{&a.n, &a.length, &a.doubt, &a.g, &a.w, &a.slow, &a.shown, &a.quick, &a.oldN, &a.oldD}
 }
 
 func (a *stream) Reset() {
@@ -242,7 +253,7 @@ func (a *stream) Reset() {
 	for _, v := range a.scalars() {
 		*v = 0
 	}
-	a.slow, a.quick = 0.5, 0.5
+	a.slow, a.shown, a.quick = 0.5, streamFew, 0.5
 	a.clock, a.seen, a.answer, a.oldAnswer, a.entered, a.changed = clock{}, 0, -1, -1, -1, 0
 }
 
@@ -258,6 +269,7 @@ func (a *stream) Adapt(dst []float32, f Frame) {
 		a.shots.rest()
 	}
 	a.vote(f.Logits)
+	a.unsure = a.doubts(f.Taught)
 	a.offset(f.Taught)
 	top := a.space.posterior(a.p, a.d)
 	logsOf(a.lp, a.p, 1e-9)
@@ -364,17 +376,23 @@ func (a *stream) learn(weight float32) {
 // logOf is the logarithm of a probability, those below 1e-9 counting as that.
 func logOf(p float32) float32 { return numeric.Log(max(p, 1e-9)) }
 
+// doubts is how far the model is unsure of what it sees, 0..1. Where labels were
+// taught that does not tell.
+func (a *stream) doubts(taught float32) float32 {
+	if a.off&noMargin != 0 {
+		return 1
+	}
+	return max(taught, min(1, float32(streamUnsure*a.slow)))
+}
+
 // offset writes l' to d. Of labels that were taught, examples say more than the
 // mean image: its hubs stay, and the offset, also in video, takes away what one
 // example has more of than others.
 func (a *stream) offset(taught float32) {
-	g := 1 - a.shots.video
-	if a.off&noMargin == 0 {
-		g *= min(1, float32(streamUnsure*a.slow))
-	}
-	g = max(g, taught)
-	hub := float32(streamHub * (1 - taught))
+	g := max(taught, float32(a.unsure*(1-float32(streamStill*a.shots.video))))
+	hub := streamHub + float32(a.shots.video*max(0, float32(streamHubVideo*a.unsure*a.apart)-streamHub))
 	prior := streamPrior + float32(taught*(streamTaught-streamPrior))
+	hub *= float32(prior * (1 - taught))
 	if a.off&noOffset != 0 {
 		g = 0
 	}
@@ -394,7 +412,7 @@ func (a *stream) offset(taught float32) {
 			d -= float32(a.weight[j] * a.table[j*a.c+j])
 			n -= a.weight[j]
 		}
-		a.d[j] = l - float32(g*d/(prior+n)) - float32(hub*a.hubs[j])
+		a.d[j] = l - (float32(g*d)+float32(hub*a.hubs[j]))/(prior+float32(g*n))
 	}
 	if a.space.HasNone { // as far from the likeliest label as before
 		up := largest(a.l) - largest(a.d)
@@ -461,7 +479,8 @@ func (a *stream) persist(frozen bool) {
 
 // drift follows the mean doubt and forgets most of the offset when it jumps.
 func (a *stream) drift(part, doubt float32) {
-	a.slow += float32(float32(streamUnsureR*part) * (doubt - a.slow))
+	a.slow += float32(part / a.shown * (doubt - a.slow))
+	a.shown = min(a.shown+part, streamDoubts)
 	a.quick += float32(float32(streamQuick*part) * (doubt - a.quick))
 	if d := a.quick - a.slow; a.off&noDrift == 0 && (d > streamDrifts || d < -streamDrifts) {
 		a.slow = a.quick
@@ -491,9 +510,9 @@ func (a *stream) believe(step float32) {
 	for i := range n {
 		agree += float32(a.q[i] * a.p[i])
 	}
-	a.doubt = max(0, float32(same*a.doubt)+float32(step*(largest(a.lp)-logOf(agree)-streamDrift)))
+	a.doubt = max(0, float32(same*a.doubt)+float32(step*(largest(a.lp)-logOf(agree)-float32(streamDrift*a.unsure))))
 	a.n = min(float32(same*a.n), streamWindow)
-	if a.doubt > streamDoubt && a.off&noCut == 0 {
+	if a.doubt > float32(streamDoubt*a.unsure) && a.off&noCut == 0 {
 		a.doubt, a.n = 0, 0
 	}
 	hold := float32(streamHold * same)
@@ -678,7 +697,7 @@ const streamLargest = 1e10
 // it makes finite ones of them.
 func (a *stream) sane() bool {
 	if !(within(0, streamWindow+1, a.n, a.oldN) && within(0, 1<<24, a.length, a.doubt, a.oldD) &&
-		within(-streamMost, streamMost, a.g) && within(0, 1, a.w, a.slow, a.quick) &&
+		within(-streamMost, streamMost, a.g) && within(0, 1, a.w, a.slow, a.quick) && within(streamFew, streamDoubts, a.shown) &&
 		within(-streamLargest, streamLargest, a.table...) && within(-streamLargest, streamLargest, a.shot...) &&
 		within(0, streamCap, a.weight...)) {
 		return false
