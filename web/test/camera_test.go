@@ -297,11 +297,7 @@ func TestCamera(t *testing.T) {
 					defer mu.Unlock()
 					curves[s.name+"/"+c.name] = looks
 					if c.effect == nil {
-						need := 4
-						if s.name == "clips" {
-							need = 3 // the bar is 4: this model takes a goat for a dog, and half of the time a kitesurfer for a tennis player
-						}
-						if len(got.named) < need {
+						if len(got.named) < 4 {
 							t.Errorf("named %v; missed %v", got.named, got.missed)
 						}
 						return
