@@ -15,7 +15,7 @@ const (
 	shotNear   = 5    // of which the nearest counts
 	shotPast   = 5    // frames of longer ago that are kept,
 	shotEvery  = 12   // one every 2.4 seconds; the youngest is as old at least
-	shotLeast  = 1e-3 // distances below count as this
+	shotLeast  = 2e-2 // distances below count as this: the same picture comes twice where a page is faster than its camera
 	shotAfter  = 3    // frames after which a cut may still be made or taken back
 
 	shotStart = 0.4   // X before anything was seen

@@ -32,7 +32,7 @@ const (
 	// Evidence of a shot.
 	streamWindow = 15  // steps that its mean remembers
 	streamGain   = 0.8 // n steps say 1 + 0.8 ln n times what one says
-	streamHold   = 0.5 // nats for the answer before, while the shot lasts
+	streamHold   = 0.5 // nats for the label before, while the shot lasts
 	streamDrift  = 1   // surprise that a step may raise where the model is unsure
 	streamDoubt  = 8   // sum of surprises at which the shot counts as another one, likewise
 	streamSpread = 1.5 // of what evidence gains in a shot, what answers are less sure by
@@ -106,7 +106,7 @@ const (
 //     it by 8 nats (CUSUM: Page, Biometrika 1954), fewer where the model is sure.
 //  5. Evidence. Near-duplicates repeat their errors, so what a shot says is the
 //     mean of its log-probabilities, over three seconds, times a factor that
-//     grows with the logarithm of its length only; the answer before is held
+//     grows with the logarithm of its length only; the label before is held
 //     by half a nat. What is shown grows neither with the factor nor with
 //     persistence: it would be surer than it is right. "None of these" is the
 //     mean of its own probability, against all labels together: by logarithms it
@@ -542,8 +542,8 @@ func (a *stream) believe(step float32) {
 		a.mean[a.c] = logOf(none)
 		e[a.c] = a.mean[a.c] - logOf(1-none) + a.logSum(e[:a.c])
 	}
-	if a.answer >= 0 {
-		e[a.answer] += hold
+	if y := int(a.answer); y >= 0 && y < a.c {
+		e[y] += hold
 	}
 	numeric.Softmax(a.q, e)
 	a.answer = 0
