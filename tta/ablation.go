@@ -11,7 +11,7 @@ var Ablations = []Method{
 	ablation("balance", "Balance: one offset for all believed labels.", noBalance),
 	ablation("offset", "The offset.", noOffset),
 	ablation("evidence", "The gate of persistence.", noEvidence),
-	ablation("margin", "The margin guard: the offset is full where the model is sure too.", noMargin),
+	ablation("margin", "The margin guard: offset and hubs are full, and shots as hard to end, where the model is sure too.", noMargin),
 	ablation("drift", "Forgetting when the mean doubt jumps.", noDrift),
 	ablation("int8", "Rounding: the caches hold floats.", floatKeys),
 }

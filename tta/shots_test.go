@@ -57,6 +57,33 @@ func TestShots_Cuts(t *testing.T) {
 	}
 }
 
+// TestShots_Twice: pictures that come twice, as a page gets them that is faster than
+// its camera, are no reason to see cuts where the others wander a little.
+func TestShots_Twice(t *testing.T) {
+	r := rand.New(rand.NewPCG(5, 6))
+	s := newShots(64, false)
+	found, wrong := 0, 0
+	for shot := range 40 {
+		v := newView(r, 64)
+		for i := range 12 {
+			f := v.frame(0.35)
+			s.look(f, 0.5)
+			switch {
+			case i == 0 && s.same < 0.5:
+				found++
+			case i > 0 && s.same < 0.5 && shot > 1:
+				wrong++
+			}
+			if s.look(f, 0.5); s.same < 0.5 && shot > 1 {
+				t.Fatal("a picture is another shot than itself")
+			}
+		}
+	}
+	if found < 39 || wrong > 4 {
+		t.Errorf("%d of 40 cuts, and %d of 440 pictures wrongly taken for one", found, wrong)
+	}
+}
+
 // TestShots_Pictures: pictures in an order that says nothing are no video, near
 // to each other as they may be.
 func TestShots_Pictures(t *testing.T) {

@@ -114,6 +114,91 @@ func TestStream_Taught(t *testing.T) {
 	}
 }
 
+// TestStream_Hubs: of the mean image half is taken away; in video more, where the
+// model is unsure and the labels are no further apart than a bias is. What the
+// stream shows takes its place.
+func TestStream_Hubs(t *testing.T) {
+	s := testSpace(4, 48, 24)
+	s.ImageMean = s.Labels[1]
+	for _, c := range []struct {
+		name                 string
+		video, unsure, apart float32
+		want                 float32 // of the hubs
+	}{
+		{"pictures", 0, 1, 1, 0.5},
+		{"video", 1, 1, 1, 1.2},
+		{"video, sure", 1, 0.1, 1, 0.5},
+		{"video, half sure", 1, 0.75, 1, 0.9},
+		{"video, labels far apart", 1, 1, 0.5, 0.6},
+	} {
+		a := makeStream(s, 0)
+		a.shots.video, a.unsure, a.apart = c.video, c.unsure, c.apart
+		a.offset(0)
+		for j, h := range a.hubs {
+			if d := a.d[j] + float32(c.want*h); d > 1e-5 || d < -1e-5 {
+				t.Errorf("%s: %v taken away of label %d, want %v of %v", c.name, -a.d[j], j, c.want, h)
+			}
+		}
+	}
+	a := makeStream(s, 0)
+	a.unsure, a.weight[0] = 1, streamPrior // as many shots of label 0, without any bias
+	if a.offset(0); math.Abs(float64(a.d[1]+a.hubs[1]/4)) > 1e-5 {
+		t.Errorf("after shots without bias %v is taken away of label 1, want a quarter of %v", -a.d[1], a.hubs[1])
+	}
+	wide, near := makeStream(s, 0), s
+	near.Scale /= 50
+	if a := makeStream(near, 0); a.apart != 1 || wide.apart > 0.1 {
+		t.Errorf("hubs count %v where they are near, %v where they are far apart", a.apart, wide.apart)
+	}
+}
+
+// TestStream_Sure: the surer the model is on the whole, the sooner answers against a
+// shot end it.
+func TestStream_Sure(t *testing.T) {
+	s := testSpace(4, 48, 24)
+	frames, _ := camera(s, 1, 120, 5)
+	for i, f := range frames {
+		clear(f.Logits)
+		f.Logits[i/100*2] = 4 // for twenty seconds label 0, then 2
+	}
+	turns := func(slow float32) int {
+		a := makeStream(s, 0)
+		out := make([]float32, 4)
+		for i, f := range frames {
+			a.slow = slow
+			if a.Adapt(out, f); i >= 100 && a.answer == 2 {
+				return i - 99
+			}
+		}
+		return 21
+	}
+	sure, unsure := turns(0.05), turns(0.5)
+	if sure >= unsure || sure > 6 {
+		t.Errorf("turns after %d frames where the model is sure, after %d where it is not", sure, unsure)
+	}
+}
+
+// TestStream_Hold: a label is held while the shot lasts, "none of these" is not.
+func TestStream_Hold(t *testing.T) {
+	s := testSpace(3, 48, 24)
+	s.HasNone, s.None = true, 2
+	held := func(answer int32) (float32, float32) {
+		a := makeStream(s, 0)
+		a.shots.same, a.answer, a.unsure = 1, answer, 1
+		copy(a.p, []float32{0.4, 0.1, 0.1, 0.4})
+		logsOf(a.lp, a.p, 1e-9)
+		a.believe(1)
+		return a.q[0], a.q[3]
+	}
+	label, none := held(0)
+	if label <= none {
+		t.Errorf("the label before has %v, none of these %v", label, none)
+	}
+	if label, none := held(3); none > label+1e-5 {
+		t.Errorf("none of these, the answer before, has %v, the label %v", none, label)
+	}
+}
+
 // TestStream_Shuffled: where frames have nothing to do with each other it leaves
 // the answers nearly alone: the guard.
 func TestStream_Shuffled(t *testing.T) {
