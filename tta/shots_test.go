@@ -58,7 +58,7 @@ func TestShots_Cuts(t *testing.T) {
 }
 
 // TestShots_Twice: pictures that come twice, as a page gets them that is faster than
-// its camera, are no reason to see cuts where the others wander a little.
+// its camera, are no reason to see cuts in quick moves.
 func TestShots_Twice(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
 	s := newShots(64, false)
@@ -66,7 +66,11 @@ func TestShots_Twice(t *testing.T) {
 	for shot := range 40 {
 		v := newView(r, 64)
 		for i := range 12 {
-			f := v.frame(0.35)
+			wander := float32(0.3)
+			if i%4 == 3 {
+				wander = 0.8 // a quick move
+			}
+			f := v.frame(wander)
 			s.look(f, 0.5)
 			switch {
 			case i == 0 && s.same < 0.5:
