@@ -126,7 +126,7 @@ func TestMethods_Bits(t *testing.T) {
 		"sticky":     "5348793e9d24fa9b3ee32b79264dffc7",
 		"lqa":        "9d312f1e589f871a83570e845fbef541",
 		"lqa+sticky": "69cbe7a9e967957ba4d8cf9b5fd419f2",
-		"stream":     "d5c0bcf756e86643506b991fa9a7fa84",
+		"stream":     "9f6bad3e015b74649b7c042745aed395",
 	}
 	s := testSpace(12, 64, 27)
 	s.Temperature = 1.1

@@ -88,9 +88,9 @@ const (
 //
 //  1. Exemplars: lqa's positive cache with int8 keys, but a frame enters under
 //     the label that the stream believed, one of a thing, and where three are
-//     there the surest. A label's vote is the mean of e^(-β d) over its
-//     exemplars against that of unrelated frames, centred over the labels that
-//     have some; l are the logits with the votes. They fall with the mean doubt
+//     there the surest. A label's vote is the sum of e^(-β d) over its
+//     exemplars against that of unrelated frames, a third of it, centred over the
+//     labels that have some; l are the logits with the votes. They fall with the mean doubt
 //     and in video, where shots say more.
 //  2. Offset: l'_j = l_j - (g·Σ d + 40·h·s·μ·e_j)/(40 + g·n). The sum is of the
 //     centred logits of label j over n shots believed to show other labels,
@@ -295,6 +295,7 @@ func (a *stream) vote(logits []float32) {
 	if a.off&noCache != 0 {
 		weight = 0
 	}
+	each := weight / float32(streamPer*unit)
 	var mean float32
 	some := 0
 	for j, n := range a.cache.count {
@@ -302,7 +303,6 @@ func (a *stream) vote(logits []float32) {
 			continue
 		}
 		var sum float32
-		each := weight / float32(float32(n)*unit)
 		for slot, end := a.cache.slots(j); slot < end; slot++ {
 			a.votes[slot] = float32(each * (a.keys.like[slot] - unrelated))
 			sum += a.votes[slot]
