@@ -94,6 +94,10 @@ func TestTeach(t *testing.T) {
 		t.Errorf("taught %d and %d, want 3 and 3", m, b)
 	}
 	w.shot("taught")
+	if err := w.page.Resize(390, 844, true); err != nil {
+		t.Fatal(err)
+	}
+	w.shot("taught-phone")
 
 	w.click("#teach-undo")
 	w.wait(`document.querySelector("#taught > li[data-label=banana]").querySelectorAll("button").length === 2`)
