@@ -23,8 +23,8 @@ import (
 
 // results counts what the page answers and keeps the newest.
 const results = `
-globalThis.results = {count: 0, last: null};
-document.addEventListener('lqa-result', ({detail}) => { results.count++; results.last = detail; });
+globalThis.results = {count: 0, last: null, at: 0};
+document.addEventListener('lqa-result', ({detail}) => { results.count++; results.last = detail; results.at = performance.now(); });
 0`
 
 // ready opens the page and waits until any label can be asked for.
