@@ -9,7 +9,7 @@ import (
 )
 
 // Constants of shots. A distance is 1 - cosine; logarithms are natural; a step
-// is a fifth of a second. Chosen as stream's are.
+// is a fifth of a second. Chosen as stream's are, shotLeast on the browser's films.
 const (
 	shotRecent = 8    // frames that are kept
 	shotNear   = 5    // of which the nearest counts

@@ -11,8 +11,10 @@ import (
 
 // Constants of stream, one set for every model, camera and label list. They
 // were chosen on CIFAR-10, Tiny-ImageNet and the hands of persons h1 to h4, on
-// EfficientNet embeddings of width 512; streamHub and streamWindow on the films
-// of the browser's test beside, streamCalm on CLIP's embeddings. Probabilities
+// EfficientNet embeddings of width 512; on the films of the browser's tests
+// beside, streamHub and streamWindow, streamHubSpread and streamUnsure, which clips
+// of moving had a part in, too, and that "none of these" is not held; streamCalm
+// on CLIP's embeddings. Probabilities
 // are those after the temperature; logarithms are natural; a step is a fifth of
 // a second.
 const (
