@@ -165,11 +165,8 @@ func (m *Model) Frame() (offset uint32, bytes int) { return m.view.frame, MaxPix
 // Look makes the view of the w × h picture that was written to Frame.
 func (m *Model) Look(w, h int) error { return m.look(w, h, m.view.size) }
 
-// Closer makes the view of the middle of the picture that Look had last, 4/7 of
-// its short side.
-func (m *Model) Closer() error {
-	return m.look(m.view.width, m.view.height, m.view.size*closer.den/closer.num)
-}
+// Closer makes the view of that picture's middle, 4/7 of its short side.
+func (m *Model) Closer(w, h int) error { return m.look(w, h, m.view.size*closer.den/closer.num) }
 
 func (m *Model) look(w, h, short int) error {
 	if err := m.view.prepare(m.dev, w, h, short); err != nil {

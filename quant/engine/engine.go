@@ -283,9 +283,9 @@ func (e *Engine) SetFrame(rgba []byte, w, h int) error {
 	return e.model.Look(w, h)
 }
 
-// Closer makes the view of the middle of the picture that SetFrame took last,
-// 4/7 of its short side.
-func (e *Engine) Closer() error { return e.model.Closer() }
+// Closer makes the view of the middle of the w × h picture in the frame memory, 4/7
+// of its short side.
+func (e *Engine) Closer(w, h int) error { return e.model.Closer(w, h) }
 
 // ViewSize is the side of the view in pixels.
 func (e *Engine) ViewSize() int { return e.cfg.Image.Size }

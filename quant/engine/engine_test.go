@@ -228,7 +228,7 @@ func TestView(t *testing.T) {
 // had again.
 func TestCloser(t *testing.T) {
 	e := load(t, enginetest.SHQ(t, 1, false))
-	if err := e.Closer(); !errors.Is(err, clip.ErrPicture) {
+	if err := e.Closer(0, 0); !errors.Is(err, clip.ErrPicture) {
 		t.Errorf("of no picture: %v", err)
 	}
 	const w, h = 300, 200
@@ -246,7 +246,7 @@ func TestCloser(t *testing.T) {
 	n := 4 * e.ViewSize() * e.ViewSize()
 	whole, closer, again := make([]byte, n), make([]byte, n), make([]byte, n)
 	e.View(whole)
-	if err := e.Closer(); err != nil {
+	if err := e.Closer(w, h); err != nil {
 		t.Fatal(err)
 	}
 	e.View(closer)
@@ -271,7 +271,7 @@ func TestSetFrame_Shapes(t *testing.T) {
 				t.Fatalf("%v: NaN", s)
 			}
 		}
-		if err := e.Closer(); err != nil {
+		if err := e.Closer(s[0], s[1]); err != nil {
 			t.Errorf("%v: a closer look: %v", s, err)
 		}
 	}

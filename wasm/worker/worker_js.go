@@ -272,11 +272,14 @@ func (w *worker) teach(r request, s *session) error {
 		return fmt.Errorf("%w: %q", tta.ErrLabel, r.Label)
 	}
 	if !s.both && w.viewed == s { // as later pictures will be seen
-		copy(w.embedding, s.newest)
 		if err := w.closer(s); err != nil {
 			return err
 		}
-		s.newest, s.both = append(s.newest[:0], w.embedding...), true
+		if err := w.show(s); err != nil {
+			return err
+		}
+		tta.Both(s.newest, s.newest, w.middle)
+		s.both = true
 	}
 	t, err := s.Teach(label, s.newest)
 	if err != nil {
@@ -714,6 +717,15 @@ func (w *worker) frame(r request, s *session) error {
 		return nil
 	}
 	s.size = size
+	var middle time.Duration // that a closer look took
+	s.taught = s.Taught(s.taught[:0])
+	if s.both = len(s.taught) > 0; s.both { // first, so that the view is of the whole
+		from := time.Now()
+		if err := w.closer(s); err != nil {
+			return err
+		}
+		middle = time.Since(from)
+	}
 	if err := w.show(s); err != nil {
 		return err
 	}
@@ -721,11 +733,8 @@ func (w *worker) frame(r request, s *session) error {
 	if err := e.Encode(w.embedding); err != nil {
 		return err
 	}
-	s.taught = s.Taught(s.taught[:0])
-	if s.both = len(s.taught) > 0; s.both {
-		if err := w.closer(s); err != nil {
-			return err
-		}
+	if s.both {
+		tta.Both(w.embedding, w.embedding, w.middle)
 	}
 	encoded := time.Now()
 	s.newest, w.viewed = append(s.newest[:0], w.embedding...), s
@@ -753,7 +762,7 @@ func (w *worker) frame(r request, s *session) error {
 	}
 	w.reply(r, proto.Reply{Kind: proto.Result, Memory: &mem, Answer: &proto.Answer{
 		ZeroShot: proto.Scores{Scores: s.zeroShot, None: s.result.ZeroShot.None}, Adapted: proto.Scores{Scores: s.adapted, None: s.result.Adapted.None}, Time: r.Time,
-		ViewMS: ms(viewed.Sub(start)), EncodeMS: ms(encoded.Sub(viewed)), AdaptMS: ms(time.Since(encoded)),
+		ViewMS: ms(viewed.Sub(start) - middle), EncodeMS: ms(encoded.Sub(viewed) + middle), AdaptMS: ms(time.Since(encoded)),
 		Report: told,
 	}}, beside...)
 	return nil
@@ -767,20 +776,15 @@ func (w *worker) show(s *session) error {
 	return w.harden(s.effect)
 }
 
-// closer looks at the middle of that picture and takes what it sees into the
-// embedding; the view is as before.
+// closer embeds the middle of that picture.
 func (w *worker) closer(s *session) error {
-	if err := w.engine.Closer(); err != nil {
+	if err := w.engine.Closer(s.size.width, s.size.height); err != nil {
 		return err
 	}
 	if err := w.harden(s.effect); err != nil {
 		return err
 	}
-	if err := w.engine.Encode(w.middle); err != nil {
-		return err
-	}
-	tta.Both(w.embedding, w.embedding, w.middle)
-	return w.show(s)
+	return w.engine.Encode(w.middle)
 }
 
 // harden lets an effect, if there is one, work on the view.

@@ -218,7 +218,7 @@ func encodeView(e encoder, rgba []byte, w, h, number int, window image.Rectangle
 		return err
 	}
 	if fx.closer {
-		if err := e.Closer(); err != nil {
+		if err := e.Closer(w, h); err != nil {
 			return err
 		}
 	}

@@ -50,7 +50,7 @@ func (f *fakeEncoder) View(dst []byte) error {
 	return nil
 }
 
-func (f *fakeEncoder) Closer() error { return nil }
+func (f *fakeEncoder) Closer(w, h int) error { return nil }
 
 func (f *fakeEncoder) SetView(rgba []byte) error { return f.SetFrame(rgba, 8, 8) }
 

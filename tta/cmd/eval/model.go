@@ -16,7 +16,7 @@ import (
 // encoder is what measuring needs of an engine; tests bring their own.
 type encoder interface {
 	SetFrame(rgba []byte, w, h int) error
-	Closer() error
+	Closer(w, h int) error
 	ViewSize() int
 	View(dst []byte) error
 	SetView(rgba []byte) error
