@@ -11,17 +11,16 @@ import (
 
 // Constants of stream, one set for every model, camera and label list. They
 // were chosen on CIFAR-10, Tiny-ImageNet and the hands of persons h1 to h4, on
-// EfficientNet embeddings of width 512; on the films of the browser's tests
-// beside, streamHub and streamWindow, streamHubSpread and streamUnsure, which clips
-// of moving had a part in, too, and that "none of these" is not held; streamCalm
-// on CLIP's embeddings. Probabilities
-// are those after the temperature; logarithms are natural; a step is a fifth of
-// a second.
+// EfficientNet embeddings of width 512. But streamHub, streamWindow and
+// streamUnsure are from the films of the browser's tests, streamHubSpread from
+// those and moving, streamCalm from CLIP's embeddings; and that "none of these"
+// is not held is from films of hands and objects. Probabilities are those after
+// the temperature; logarithms are natural; a step is a fifth of a second.
 const (
-	// Hubs: what the mean training image says, taken away.
-	streamHub       = 0.5  // of it, and in video
-	streamHubVideo  = 1.2  // of it, where the model is unsure and
-	streamHubSpread = 0.35 // where hubs are further apart (standard deviation, nats), as much less
+	// Hubs: what the mean training image says.
+	streamHub       = 0.5  // as much of it is taken away at least,
+	streamHubVideo  = 1.2  // in video at most: less where the model is sure and
+	streamHubSpread = 0.35 // where hubs are further apart (standard deviation, nats)
 
 	// Exemplars.
 	streamVote  = 0.8 // of one as near as pictures of one label are, in nats
@@ -92,8 +91,8 @@ const (
 //     the label that the stream believed, one of a thing, and where three are
 //     there the surest. A label's vote is the sum of e^(-β d) over its
 //     exemplars against that of unrelated frames, a third of it, centred over the
-//     labels that have some; l are the logits with the votes. They fall with the mean doubt
-//     and in video, where shots say more.
+//     labels that have some; l are the logits with the votes. They fall with the
+//     mean doubt and in video, where shots say more.
 //  2. Offset: l'_j = l_j - (g·Σ d + 40·h·s·μ·e_j)/(40 + g·n). The sum is of the
 //     centred logits of label j over n shots believed to show other labels,
 //     every believed label weighing the same up to 4 shots: what light, noise and
@@ -119,10 +118,10 @@ const (
 //     model's answer but for steps 1 to 3: the guard.
 //
 // Departs from the recipe it began as: shots take the place of novelty weights,
-// a part of the mean image is taken away, not a reference, the table of offsets leaves out a
-// label's own row, no second gate asks for autocorrelation (hubs taken away,
-// answers do not collapse), and exemplars take the place of lqa's caches, in which
-// frames vote for what they said themselves.
+// a part of the mean image is taken away, not a reference, the table of offsets
+// leaves out a label's own row, no second gate asks for autocorrelation (hubs
+// taken away, answers do not collapse), and exemplars take the place of lqa's
+// caches, in which frames vote for what they said themselves.
 //
 // Time is O(C·D) a frame and O(C²) a shot up to 200 labels. The state has at
 // most 235 + 13·(D+2) + 45·C + 4·R·(C+1) + 3·C·(D+10) bytes, R = C up to 200
